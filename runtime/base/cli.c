@@ -1,0 +1,119 @@
+#include "runtime/base/cli.h"
+
+#include "runtime/base/num.h"
+
+static const Option *find_option(const Command *cmd, Str name) {
+    for (size_t i = 0; i < cmd->n_options; i++)
+        if (str_is(name, cmd->options[i].name)) return &cmd->options[i];
+    return NULL;
+}
+
+static bool unknown_option(const Command *cmd, Str name, Arena *a, Diags *d) {
+    const char **names = ARENA_ARRAY(a, const char *, cmd->n_options);
+    for (size_t i = 0; i < cmd->n_options; i++) names[i] = cmd->options[i].name;
+    diag_error(d, E_USAGE, SPAN_NONE, "unknown option `" STR_FMT "`", STR_ARG(name));
+    diag_did_you_mean(d, name, names, cmd->n_options);
+    return false;
+}
+
+static bool bad_value(const Option *o, const char *value, const char *want, Diags *d) {
+    if (o->min < o->max)
+        return diag_error(d, E_OPTION_VALUE, SPAN_NONE, "%s wants %s from %g to %g, not `%s`", o->name, want,
+                          o->min, o->max, value);
+    return diag_error(d, E_OPTION_VALUE, SPAN_NONE, "%s wants %s, not `%s`", o->name, want, value);
+}
+
+static bool in_range(const Option *o, double v) { return o->min >= o->max || (v >= o->min && v <= o->max); }
+
+static bool set_value(const Option *o, const char *value, Arena *a, Diags *d) {
+    Str s = str_of(value);
+    switch (o->kind) {
+    case OPT_FLAG: *(bool *)o->dst = true; return true;
+    case OPT_STRING: *(const char **)o->dst = value; return true;
+    case OPT_UINT: {
+        uint64_t v;
+        if (!str_to_u64(s, &v) || !in_range(o, (double)v)) return bad_value(o, value, "a whole number", d);
+        *(uint64_t *)o->dst = v;
+        return true;
+    }
+    case OPT_INT: {
+        int64_t v;
+        if (!str_to_i64(s, &v) || !in_range(o, (double)v)) return bad_value(o, value, "an integer", d);
+        *(int64_t *)o->dst = v;
+        return true;
+    }
+    case OPT_REAL: {
+        double v;
+        if (!str_to_double(s, &v) || !in_range(o, v)) return bad_value(o, value, "a number", d);
+        *(double *)o->dst = v;
+        return true;
+    }
+    case OPT_LIST: {
+        OptList *l = o->dst;
+        const char **items = ARENA_ARRAY(a, const char *, l->n + 1);
+        if (l->n) memcpy(items, l->items, l->n * sizeof *items);
+        items[l->n] = value;
+        *l = (OptList){items, l->n + 1};
+        return true;
+    }
+    }
+    return false;
+}
+
+// One option at argv[i]; advances *i over its value.
+static bool take_option(const Command *cmd, int argc, char **argv, int *i, Arena *a, Diags *d) {
+    Str word = str_of(argv[*i]);
+    const char *eq = str_starts(word, STR("--")) ? memchr(word.ptr, '=', word.len) : NULL;
+    Str name = eq ? str_sub(word, 0, (size_t)(eq - word.ptr)) : word;
+    const Option *o = find_option(cmd, name);
+    if (!o) return unknown_option(cmd, name, a, d);
+    if (o->given) *o->given = true;
+    if (o->kind == OPT_FLAG) {
+        if (eq) return diag_error(d, E_USAGE, SPAN_NONE, "%s takes no value", o->name);
+        return set_value(o, "", a, d);
+    }
+    if (eq) return set_value(o, eq + 1, a, d);
+    if (*i + 1 >= argc)
+        return diag_error(d, E_USAGE, SPAN_NONE, "%s wants a value: %s %s", o->name, o->name, o->metavar);
+    return set_value(o, argv[++*i], a, d);
+}
+
+bool cli_parse(const Command *cmd, int argc, char **argv, Arena *a, CliResult *out, Diags *d) {
+    *out = (CliResult){.args = ARENA_ARRAY(a, const char *, (size_t)argc)};
+    size_t before = d->n_errors;
+    bool options_end = false;
+    for (int i = 1; i < argc; i++) {
+        const char *word = argv[i];
+        if (!options_end && (!strcmp(word, "--help") || !strcmp(word, "-h"))) {
+            cli_help(cmd, stdout);
+            out->help = true;
+            return true;
+        }
+        if (!options_end && !strcmp(word, "--"))
+            options_end = true;
+        else if (!options_end && word[0] == '-' && word[1])
+            take_option(cmd, argc, argv, &i, a, d);
+        else
+            out->args[out->n_args++] = word;
+    }
+    if (out->n_args < cmd->min_args || out->n_args > cmd->max_args) {
+        if (out->n_args < cmd->min_args)
+            diag_error(d, E_USAGE, SPAN_NONE, "too few arguments");
+        else
+            diag_error(d, E_USAGE, SPAN_NONE, "too many arguments: `%s`", out->args[cmd->max_args]);
+        diag_hint(d, "usage: %s", cmd->usage);
+    }
+    return d->n_errors == before;
+}
+
+void cli_help(const Command *cmd, FILE *out) {
+    fprintf(out, "usage: %s\n\n%s\n", cmd->usage, cmd->about);
+    if (cmd->n_options) fprintf(out, "\noptions:\n");
+    for (size_t i = 0; i < cmd->n_options; i++) {
+        const Option *o = &cmd->options[i];
+        char left[64];
+        snprintf(left, sizeof left, "%s%s%s", o->name, o->metavar ? " " : "", o->metavar ? o->metavar : "");
+        fprintf(out, "  %-24s %s\n", left, o->help);
+    }
+    fprintf(out, "  %-24s %s\n", "--help", "show this text");
+}
