@@ -1,15 +1,11 @@
 // The ground floor: strings, numbers, JSON, diagnostics, hashing.
-#include <cmocka.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 
 #include "runtime/base/fp.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/json.h"
 #include "runtime/base/num.h"
+#include "tests/unit/unit.h"
 
 static void edit_distance_is_levenshtein(void **state) {
     (void)state;
