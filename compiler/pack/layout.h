@@ -1,0 +1,26 @@
+// Weight layouts: how rows of a weight become the bytes a kernel reads. One row of the layout table per
+// AdaLayout.
+#ifndef ADALLM_PACK_LAYOUT_H
+#define ADALLM_PACK_LAYOUT_H
+#include "compiler/frontend/source.h"
+#include "runtime/format.h"
+
+typedef struct {
+    AdaLayout layout;
+    const char *name;
+    WeightFormat format; // what it can hold
+    uint32_t rows_tile;  // rows are packed in tiles of this many; the last tile is padded with zeros
+    uint32_t cols_tile;  // columns must be a multiple of this
+    const char *picture; // one line for people
+} LayoutInfo;
+
+const LayoutInfo *layout_info(AdaLayout layout);
+// Packed bytes of rows x cols; false on overflow or when cols does not fit the layout.
+bool layout_bytes(AdaLayout layout, uint64_t rows, uint64_t cols, uint64_t *out);
+// Packs one tile of `n_rows` <= rows_tile rows (the rest is padding). NVFP4: codes [n_rows, cols/2] and
+// scales [n_rows, cols/16] as source.h gives them; others: `values` in the layout's format. `out` has
+// layout_bytes(layout, rows_tile, cols) bytes.
+void layout_pack_nvfp4(AdaLayout layout, uint64_t n_rows, uint64_t cols, const uint8_t *codes,
+                       const uint8_t *scales, uint8_t *out);
+void layout_pack_values(AdaLayout layout, uint64_t n_rows, uint64_t cols, const void *values, uint8_t *out);
+#endif
