@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""Run every test: lint, units (release, and with sanitizers), short fuzzing, end to end. Ends with `N passed, N failed`.
+
+    tests/run.py [STEP ...]      steps: lint unit asan fuzz e2e (default: all)
+"""
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FUZZ_SECONDS = 4  # for each target; `ninja fuzz-long` gives each ten minutes
+
+
+class Score:
+    def __init__(self):
+        self.passed, self.failed = 0, []
+
+    def add(self, name, ok, detail=""):
+        if ok:
+            self.passed += 1
+        else:
+            self.failed.append(name)
+            print(f"FAILED {name}\n{detail}", flush=True)
+
+
+def call(command, **options):
+    return subprocess.run([str(c) for c in command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                          **options)
+
+
+def lint(score):
+    for command in (["./configure.py", "--check"], [sys.executable, "tests/lint.py"]):
+        r = call(command)
+        score.add(" ".join(command), r.returncode == 0, r.stdout)
+
+
+def cmocka(score, folder):
+    for binary in sorted((ROOT / folder).glob("test_*")):
+        if binary.suffix:
+            continue
+        r = call([binary])
+        ok = re.findall(r"^\[\s+OK \] (\S+)", r.stdout, re.M)
+        score.passed += len(ok)
+        for name in re.findall(r"^\[  FAILED  \] (\S+)$", r.stdout, re.M):
+            if name not in ok:
+                score.add(f"{binary.relative_to(ROOT)}:{name}", False, r.stdout[-4000:])
+        if r.returncode and not re.search(r"FAILED", r.stdout):
+            score.add(str(binary.relative_to(ROOT)), False, r.stdout[-4000:])
+
+
+def fuzz(score):
+    r = call([sys.executable, "tests/fuzz/run.py", "--seconds", str(FUZZ_SECONDS)])
+    score.add("short fuzzing", r.returncode == 0, r.stdout[-6000:])
+
+
+def e2e(score):
+    r = subprocess.Popen([sys.executable, "-m", "pytest", "-q", "-x" if "-x" in sys.argv else "-ra", "tests"], cwd=ROOT, text=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    tail = ""
+    for line in r.stdout:
+        print(line, end="", flush=True)
+        tail = line if " in " in line else tail
+    r.wait()
+    score.passed += sum(int(n) for n in re.findall(r"(\d+) passed", tail))
+    bad = sum(int(n) for n in re.findall(r"(\d+) (?:failed|error)", tail))
+    score.failed += ["pytest"] * max(bad, int(r.returncode != 0))
+
+
+STEPS = {"lint": lint, "unit": lambda s: cmocka(s, "build/release/tests"), "asan": lambda s: cmocka(s, "build/asan/tests"),
+         "fuzz": fuzz, "e2e": e2e}
+
+
+def main():
+    score = Score()
+    for name in [a for a in sys.argv[1:] if a in STEPS] or STEPS:
+        begin = time.monotonic()
+        STEPS[name](score)
+        print(f"{name}: {time.monotonic() - begin:.1f} s, {score.passed} passed so far", flush=True)
+    if score.failed:
+        print("failed:", *score.failed, sep="\n  ")
+    print(f"{score.passed} passed, {len(score.failed)} failed")
+    sys.exit(1 if score.failed else 0)
+
+
+main()
