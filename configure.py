@@ -15,7 +15,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent
 DEBIAN_PACKAGES = """gcc clang ninja-build clang-format libclang-rt-14-dev libyaml-dev libyajl-dev libpcre2-dev libutf8proc-dev
-    libssl-dev libcmocka-dev man-db python3 python3-venv""".split()
+    libssl-dev libcmocka-dev man-db universal-ctags python3 python3-venv""".split()
 PYTHON_PACKAGES = ["numpy", "safetensors", "gguf", "pytest"]
 VENV = ROOT / "build" / "venv"
 
