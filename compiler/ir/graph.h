@@ -63,7 +63,8 @@ typedef struct {
 
 // How tensor parallel ranks divide one stored tensor. ROWS by `units` (heads; 0: single rows): rank r of n
 // takes units [r*units/n, (r+1)*units/n), or shares unit r*units/n when there are fewer units than ranks (KV
-// heads). COLS: equal parts.
+// heads). COLS: equal parts. ROWS of a vector (a part with one row: biases) divides its elements the same
+// way.
 typedef enum { SHARD_NONE, SHARD_ROWS, SHARD_COLS } ShardRule;
 
 typedef struct {
@@ -73,7 +74,15 @@ typedef struct {
     uint32_t units;
 } WeightPart;
 
-// A parameter: parts stacked along rows (q, k, v of a fused projection; experts), or inline constant data.
+typedef struct {
+    uint64_t row, rows, col, cols; // rows [row, row + rows), columns [col, col + cols) of the stored tensor
+} PartSlice;
+// What rank `rank` of `n_ranks` sees of a part. False: the rule does not divide (the shard pass refuses
+// that).
+bool part_slice(const WeightPart *p, uint32_t rank, uint32_t n_ranks, PartSlice *out);
+
+// A parameter: parts stacked along rows (q, k, v of a fused projection; experts; vectors end to end), or
+// inline constant data.
 typedef struct {
     Str name;  // unique in the graph
     Type type; // what one rank sees
@@ -118,7 +127,7 @@ const char *dtype_name(DType t);
 bool type_eq(Type a, Type b);
 
 // Text form. print -> parse gives an equal graph (constants print their data when they have at most 64
-// values).
+// values, else `hidden`: parsed back, their `data` is NULL).
 void graph_print(const Graph *g, StrBuf *out);
 Graph *graph_parse(Arena *a, const Source *src, Diags *d);
 // Checks everything the text form and the passes rely on: one definition before every use, types by the shape

@@ -88,22 +88,17 @@ bool type_count(Type type, uint64_t t, uint64_t r, uint64_t *out) {
     return true;
 }
 
-bool part_local(const WeightPart *p, uint32_t n_ranks, uint64_t *rows, uint64_t *cols) {
-    *rows = p->rows, *cols = p->cols;
+bool part_slice(const WeightPart *p, uint32_t rank, uint32_t n_ranks, PartSlice *out) {
+    *out = (PartSlice){0, p->rows, 0, p->cols};
     if (p->rule == SHARD_NONE || n_ranks == 1) return true;
     if (p->rule == SHARD_COLS) {
-        *cols = p->cols / n_ranks;
+        out->cols = p->cols / n_ranks, out->col = out->cols * rank;
         return p->cols % n_ranks == 0;
     }
-    uint64_t units = p->units ? p->units : p->rows;
-    if (!units || p->rows % units) return false;
-    *rows = p->rows / units * (units >= n_ranks ? units / n_ranks : 1);
-    return units >= n_ranks ? units % n_ranks == 0 : n_ranks % units == 0;
-}
-
-uint64_t part_first(const WeightPart *p, uint32_t rank, uint32_t n_ranks) {
-    if (p->rule == SHARD_NONE) return 0;
-    if (p->rule == SHARD_COLS) return p->cols / n_ranks * rank;
-    uint64_t units = p->units ? p->units : p->rows;
-    return p->rows / units * (rank * units / n_ranks);
+    uint64_t total = p->rows == 1 ? p->cols : p->rows, units = p->units ? p->units : total;
+    if (total % units || (units >= n_ranks ? units % n_ranks : n_ranks % units)) return false;
+    uint64_t len = total / units * (units >= n_ranks ? units / n_ranks : 1);
+    uint64_t first = total / units * (rank * units / n_ranks);
+    *out = p->rows == 1 ? (PartSlice){0, 1, first, len} : (PartSlice){first, len, 0, p->cols};
+    return true;
 }

@@ -40,8 +40,4 @@ bool shape_infer(ShapeQuery *q);
 void type_print(Type t, StrBuf *out); // "f32[T,512]"
 // Elements of a type with `t` tokens and `r` rows; false on overflow.
 bool type_count(Type type, uint64_t t, uint64_t r, uint64_t *out);
-// Rows and columns of one part as one rank of n sees it; false when the rule does not divide.
-bool part_local(const WeightPart *p, uint32_t n_ranks, uint64_t *rows, uint64_t *cols);
-// First row (SHARD_ROWS) or column (SHARD_COLS) of rank `rank`'s share.
-uint64_t part_first(const WeightPart *p, uint32_t rank, uint32_t n_ranks);
 #endif
