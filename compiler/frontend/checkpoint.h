@@ -16,7 +16,8 @@ typedef struct Checkpoint {
     size_t n_files;
     CheckpointTensor *tensors; // [n_tensors] of the language model, in name order
     size_t n_tensors;
-    size_t n_vision;       // tensors of vision and audio parts, skipped
+    const SafeTensor **vision; // [n_vision] tensors of vision and audio parts, skipped
+    size_t n_vision;
     uint64_t vision_bytes; // their size
     uint64_t bytes;        // of the language model's tensors
     QuantConfig quant;     // what the configuration files claim

@@ -19,7 +19,7 @@ typedef struct {
     Str name; // canonical
     WeightFormat format;
     uint32_t rank;     // 1: norms and biases, read as one row; 2: linears and embeddings
-    uint64_t shape[3]; // elements, [n, k] for rank 2 (k in elements also where the file packs two in a byte)
+    uint64_t shape[2]; // elements, [n, k] for rank 2 (k in elements also where the file packs two in a byte)
     float global;      // NVFP4: value = code * block scale * global; 1 otherwise
     uint32_t id;       // the source's own handle
 } WeightInfo;
@@ -84,7 +84,7 @@ bool source_rows_f32(const WeightSource *s, const WeightInfo *w, uint64_t row, u
 // A scalar: "model.layers.N.self_attn.k_scale" and "...v_scale" (either spelling on disk). *present says
 // whether the checkpoint has it (a KV scale that is absent means 1). False: present but not finite and
 // positive.
-bool source_scalar(const WeightSource *s, Str name, float *out, bool *present, Err *e);
+bool source_scalar(WeightSource *s, Str name, float *out, bool *present, Err *e);
 
 // Names of language-model tensors that nobody asked for with source_info or source_scalar, in name order;
 // count in *n. For a warning, not an error.
@@ -97,6 +97,8 @@ typedef struct {
     double rel_max, rel_mse; // ||W - Wq|| / ||W|| under both methods
 } QuantizeError;
 
-// Reads all weights that are quantised on the fly and measures both methods; weights 0 when there are none.
-bool source_quantize_error(WeightSource *s, Pool *pool, QuantizeError *out, Err *e);
+// Reads the weights that are quantised on the fly and for which wants(ctx, name) holds (NULL: all), and
+// measures both methods; weights is 0 when there are none.
+bool source_quantize_error(WeightSource *s, Pool *pool, bool (*wants)(void *ctx, Str name), void *ctx,
+                           QuantizeError *out, Err *e);
 #endif
