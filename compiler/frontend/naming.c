@@ -37,15 +37,15 @@ static const Str foreign_parts[] = {
     STR("vision_projector"), STR("embed_audio"),
 };
 
-static bool is_foreign(Str raw) {
+size_t naming_foreign_prefix(Str raw) {
     for (size_t begin = 0; begin <= raw.len;) {
         const char *dot = memchr(raw.ptr + begin, '.', raw.len - begin);
         size_t end = dot ? (size_t)(dot - raw.ptr) : raw.len;
         for (size_t i = 0; i < COUNT_OF(foreign_parts); i++)
-            if (str_eq(str_sub(raw, begin, end), foreign_parts[i])) return true;
+            if (str_eq(str_sub(raw, begin, end), foreign_parts[i])) return end;
         begin = end + 1;
     }
-    return false;
+    return 0;
 }
 
 static Str join(Arena *a, Str x, Str y) {
@@ -60,7 +60,7 @@ bool naming_canonical(Arena *a, Str raw, Str *out) {
         *out = raw;
         return true;
     }
-    if (is_foreign(raw)) return false;
+    if (naming_foreign_prefix(raw)) return false;
     Str name = raw;
     for (size_t i = 0; i < COUNT_OF(prefixes); i++) {
         if (!str_starts(name, prefixes[i].from)) continue;

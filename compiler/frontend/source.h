@@ -95,6 +95,7 @@ const Str *source_unused(const WeightSource *s, Arena *a, size_t *n);
 typedef struct {
     uint64_t weights;        // elements quantised on the fly
     double rel_max, rel_mse; // ||W - Wq|| / ||W|| under both methods
+    double square;           // ||W||^2, for combining
 } QuantizeError;
 
 // Reads the weights that are quantised on the fly and for which wants(ctx, name) holds (NULL: all), and

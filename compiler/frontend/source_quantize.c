@@ -134,6 +134,7 @@ bool source_quantize_error(WeightSource *s, Pool *pool, bool (*wants)(void *ctx,
         if (!measure_entry(e, pool, sums, err)) return false;
         out->weights += weight_rows(&e->info) * weight_cols(&e->info);
     }
+    out->square = sums[0];
     out->rel_max = sums[0] > 0 ? sqrt(sums[1] / sums[0]) : 0;
     out->rel_mse = sums[0] > 0 ? sqrt(sums[2] / sums[0]) : 0;
     return true;
