@@ -1,0 +1,74 @@
+#include "compiler/pack/layout.h"
+
+#include "runtime/base/num.h"
+
+// HOST_NVFP4: tiles of 16 rows, one after the other; in a tile, for every 16 columns, 144 bytes:
+//
+//     0    scales[16]          E4M3, a byte a row
+//     16   columns 0-7,  rows 0-7   32 bytes
+//     48   columns 0-7,  rows 8-15
+//     80   columns 8-15, rows 0-7
+//     112  columns 8-15, rows 8-15
+//
+// and in 32 bytes the byte of row r that holds columns 2j, 2j+1 (even one low, as in the checkpoint) stands
+// at (r / 4) * 16 + j * 4 + r % 4: AVX2's shuffles within 16 bytes then leave one row in each 32-bit lane.
+//
+// HOST_BF16: tiles of 16 rows; in a tile, for every 2 columns, 16 little-endian words, row r's
+// w[2j] | w[2j+1] << 16.
+enum { TILE_ROWS = 16, BLOCK_COLS = 16, BLOCK_BYTES = 144 };
+
+static const LayoutInfo layouts[] = {
+    {ADA_LAYOUT_ROWS_F32, "rows_f32", WF_F32, 1, 1, "row-major fp32"},
+    {ADA_LAYOUT_ROWS_BF16, "rows_bf16", WF_BF16, 1, 1, "row-major bf16"},
+    {ADA_LAYOUT_HOST_NVFP4, "host_nvfp4", WF_NVFP4, TILE_ROWS, BLOCK_COLS,
+     "16 rows a tile; per 16 columns: 16 scales, then 4 x 32 bytes of 8 rows x 8 columns, a row a lane"},
+    {ADA_LAYOUT_HOST_BF16, "host_bf16", WF_BF16, TILE_ROWS, 2,
+     "16 rows a tile; per 2 columns: 16 words, a row a word"},
+};
+
+const LayoutInfo *layout_info(AdaLayout layout) {
+    for (size_t i = 0; i < COUNT_OF(layouts); i++)
+        if (layouts[i].layout == layout) return &layouts[i];
+    CHECK(!"a layout of the table");
+    return NULL;
+}
+
+bool layout_bytes(AdaLayout layout, uint64_t rows, uint64_t cols, uint64_t *out) {
+    const LayoutInfo *info = layout_info(layout);
+    uint64_t padded, row_bytes;
+    if (cols % info->cols_tile || !u64_add(rows, info->rows_tile - 1, &padded)) return false;
+    padded -= padded % info->rows_tile;
+    if (layout == ADA_LAYOUT_HOST_NVFP4) {
+        if (!u64_mul(cols / BLOCK_COLS, BLOCK_BYTES / TILE_ROWS, &row_bytes)) return false;
+    } else if (!u64_mul(cols, info->format == WF_F32 ? 4 : 2, &row_bytes)) {
+        return false;
+    }
+    return u64_mul(padded, row_bytes, out);
+}
+
+void layout_pack_nvfp4(AdaLayout layout, uint64_t n_rows, uint64_t cols, const uint8_t *codes,
+                       const uint8_t *scales, uint8_t *out) {
+    CHECK(layout == ADA_LAYOUT_HOST_NVFP4 && n_rows <= TILE_ROWS && cols % BLOCK_COLS == 0);
+    memset(out, 0, cols / BLOCK_COLS * BLOCK_BYTES);
+    for (uint64_t r = 0; r < n_rows; r++) {
+        const uint8_t *code = codes + r * (cols / 2), *scale = scales + r * (cols / BLOCK_COLS);
+        uint8_t *chunk = out + TILE_ROWS + r / 8 * 32 + r % 8 / 4 * 16 + r % 4;
+        for (uint64_t b = 0; b < cols / BLOCK_COLS; b++, chunk += BLOCK_BYTES, code += BLOCK_COLS / 2) {
+            out[b * BLOCK_BYTES + r] = scale[b];
+            for (unsigned j = 0; j < 8; j++) chunk[j / 4 * 64 + j % 4 * 4] = code[j];
+        }
+    }
+}
+
+void layout_pack_values(AdaLayout layout, uint64_t n_rows, uint64_t cols, const void *values, uint8_t *out) {
+    const LayoutInfo *info = layout_info(layout);
+    CHECK(info->format != WF_NVFP4 && n_rows <= info->rows_tile && cols % info->cols_tile == 0);
+    if (info->rows_tile == 1) {
+        memcpy(out, values, n_rows * cols * (info->format == WF_F32 ? 4 : 2));
+        return;
+    }
+    memset(out, 0, cols * TILE_ROWS * 2);
+    const uint8_t *pair = values;
+    for (uint64_t r = 0; r < n_rows; r++)
+        for (uint64_t j = 0; j < cols / 2; j++, pair += 4) memcpy(out + (j * TILE_ROWS + r) * 4, pair, 4);
+}
