@@ -1,0 +1,50 @@
+// Exec: a plan bound to devices. Allocates what the plan asks for, adopts the weights, resolves kernels,
+// captures every program once and replays them. All ranks do the same at the same time; the caller sees one.
+// Not for several threads at once. After any failure every later call fails.
+#ifndef ADALLM_EXEC_EXEC_H
+#define ADALLM_EXEC_EXEC_H
+#include "runtime/exec/artifact.h"
+
+typedef struct Exec Exec;
+
+typedef struct {
+    const char *driver;    // "host", "null"
+    uint32_t threads;      // CPU threads of all ranks together on the host; 0: one per core
+    uint32_t seqs;         // sequences that must find room in the KV pools at full length; 0: all slots
+    uint64_t kv_bytes_max; // cap on the KV pools, all ranks together; 0: none
+} ExecOptions;
+
+// The artifact must outlive the Exec. NULL: E_MEMORY when not even one sequence of `context` tokens fits,
+// E_DEVICE.
+Exec *exec_open(const Artifact *a, const ExecOptions *o, Err *e);
+void exec_close(Exec *x); // x may be NULL
+
+const AdaPlan *exec_plan(const Exec *x);
+uint32_t exec_pages(const Exec *x, uint32_t group); // pages in the pool of a KV group, on each rank
+
+typedef struct {
+    AdaRole role;
+    uint32_t index;         // KV group for block tables
+    uint64_t offset, bytes; // inside the buffer of the role
+    const void *src;
+} ExecWrite;
+
+typedef struct {
+    AdaRole role;
+    uint64_t offset, bytes;
+    void *dst; // filled from rank 0
+} ExecRead;
+
+// One step: writes to all ranks, then the programs whose count is not 0 in this order, each with the
+// smallest bucket that holds its count, then reads. The counts buffer is one of the writes.
+typedef struct {
+    const ExecWrite *writes;
+    uint32_t n_writes;
+    uint32_t body_tokens, head_rows, sample_rows, advance_rows;
+    const ExecRead *reads;
+    uint32_t n_reads;
+} ExecStep;
+
+// Allocates nothing.
+bool exec_step(Exec *x, const ExecStep *s, Err *e);
+#endif
