@@ -50,15 +50,16 @@ typedef struct {
     uint32_t bucket, first_launch, n_launches;
 } PlanProgram;
 
-// VALUES: the tensor itself in `layout`. ROW_SCALES: f32[rows], each row's NVFP4 global scale (1 for 16-bit
-// weights).
+// VALUES: the tensor itself in `layout`; its rows (parts one after the other) are `stack` times `rows` of
+// `cols`, and each stack is padded to whole tiles by itself (gate, up; experts). A vector is one row.
+// ROW_SCALES: f32[stack * rows] (cols 1), each row's NVFP4 global scale (1 for 16-bit weights).
 typedef enum { PLAN_WEIGHT_VALUES, PLAN_WEIGHT_ROW_SCALES } PlanWeightKind;
 typedef struct {
     const char *name;
     PlanWeightKind kind;
     AdaLayout layout;
     WeightId weight;            // in the graph: parts, shard rules, constant data
-    uint64_t rows, cols, stack; // of one rank; stack: experts, else 1
+    uint64_t rows, cols, stack; // of one rank
     uint64_t bytes;             // packed, of one rank
     bool same_on_all_ranks;
 } PlanWeight;
@@ -90,6 +91,7 @@ typedef struct {
     uint32_t n_ranks, vocab_rows, vocab, hidden, n_layers, context, seqs_max, tokens_max, rows_max,
         page_tokens;
     uint64_t scratch_bytes;
+    struct PlanWork *work; // between the passes (passes/plan_work.h), NULL in a plan that was parsed
 } Plan;
 
 void plan_print(const Plan *p, StrBuf *out);

@@ -305,6 +305,24 @@ bool shape_norm_add(ShapeQuery *q) {
     return true;
 }
 
+bool shape_join(ShapeQuery *q) {
+    int64_t n = 0;
+    for (uint32_t i = 0; i < q->n_in; i++) {
+        if (!active(q, i, 2, 2)) return false;
+        if (q->in[i].dim[0] != q->in[0].dim[0]) return wrong(q, i, "with the first dimension of input 1");
+        if (__builtin_add_overflow(n, last(q->in[i]), &n)) return wrong(q, i, "smaller");
+    }
+    q->out[0] = (Type){DT_F32, 2, {q->in[0].dim[0], n}};
+    return true;
+}
+
+bool shape_act_mul(ShapeQuery *q) {
+    if (!active(q, 0, 2, 2) || !activation(q)) return false;
+    if (last(q->in[0]) % 2) return wrong(q, 0, "of an even number of columns (gate, then up)");
+    q->out[0] = (Type){DT_F32, 2, {q->in[0].dim[0], last(q->in[0]) / 2}};
+    return true;
+}
+
 bool shape_gate_up(ShapeQuery *q) {
     if (!active(q, 0, 2, 2) || !matrix(q, 1, 2, last(q->in[0])) || !activation(q)) return false;
     if (q->in[1].dim[0] % 2) return wrong(q, 1, "of an even number of rows (gate, then up)");

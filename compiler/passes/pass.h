@@ -12,6 +12,7 @@ typedef struct {
     const Target *target;
     uint32_t n_ranks;
     uint32_t context;        // tokens of the longest sequence
+    uint32_t vocab;          // ids below this may be sampled; 0: all rows of the logits
     const uint32_t *buckets; // batch sizes of the decode programs
     uint32_t n_buckets;
     uint32_t prefill_tokens; // most tokens of one prefill step

@@ -1,0 +1,68 @@
+// Targets: a table of facts about each machine, and three functions. Passes ask facts, never names.
+#ifndef ADALLM_TARGETS_TARGET_H
+#define ADALLM_TARGETS_TARGET_H
+#include "compiler/codegen/host.h"
+#include "compiler/ir/plan.h"
+
+// One launch that wants a kernel.
+typedef struct {
+    const char *template_;
+    const SpecField *spec; // all fields of the template
+    uint32_t n_spec;
+    uint32_t bucket; // tokens or rows
+    uint64_t bytes_read, bytes_written, flops;
+} KernelAsk;
+
+typedef struct {
+    uint32_t grid, threads;
+    uint64_t shared_bytes;
+    double predicted_us;
+} KernelChoice;
+
+enum { REASON_BYTES = 160, TARGET_REJECTED_MAX = 16 };
+typedef struct {
+    KernelChoice best;
+    struct {
+        char reason[REASON_BYTES]; // "grid 8: 9.1 us against 7.0 us"
+    } rejected[TARGET_REJECTED_MAX];
+    uint32_t n_rejected;
+} KernelAnswer;
+
+typedef struct Target Target;
+struct Target {
+    const char *name, *about;
+    uint32_t sm;              // 89, 90; 0: no GPU
+    uint32_t units;           // SMs; for a CPU the cores that predictions assume
+    uint32_t blocks_min;      // a launch that can be cut has at least this many blocks
+    double clock_ghz;         // boost
+    double dram_gbs;          // effective, not the data sheet's
+    uint64_t l2_bytes;        // last level cache
+    uint64_t shared_bytes;    // shared memory a block may have; for a CPU, scratch of a thread
+    uint64_t memory_bytes;    // of one device; 0: as much as the machine has
+    double tflops_acc32;      // fp16 products summed in fp32 (a CPU: fp32), dense, sustained
+    double tflops_acc16;      // summed in fp16; 0: no such instruction
+    double launch_us;         // from the end of one kernel to the start of the next, in a replayed graph
+    double barrier_us;        // all blocks of a launch meet
+    double block_us;          // handing one block to a unit
+    uint32_t page_tokens;     // tokens of a KV page
+    AdaLayout linear[DT_COUNT]; // layout in which a linear reads weights of a type; 0: it cannot
+    AdaLayout gather[DT_COUNT]; // layout of tables that are only gathered
+    // Says in `reason` why a choice cannot run.
+    bool (*legal)(const Target *t, const KernelAsk *ask, const KernelChoice *c, char reason[REASON_BYTES]);
+    // Enumerates candidates, drops the illegal ones, takes the one that the cost model likes best. False when
+    // none is legal; then `rejected` says why.
+    bool (*choose)(const Target *t, const KernelAsk *ask, KernelAnswer *out);
+    // Turns the kernels of a plan into code images. emit_dir: NULL or a folder that keeps what was made.
+    bool (*emit)(const Target *t, Arena *a, const Plan *p, const char *emit_dir, CodeImages *out, Diags *d);
+};
+
+extern const Target target_host;
+extern const Target targets_cuda[];
+extern const uint32_t n_targets_cuda;
+
+// The target of that name; NULL after adding an error at `at` with the nearest name.
+const Target *target_find(Str name, Span at, Diags *d);
+const Target *target_at(uint32_t i); // all of them in order; NULL at the end
+// max(bytes / bandwidth, flops / rate) of the whole machine in us: the floor of a launch.
+double target_floor_us(const Target *t, uint64_t bytes, uint64_t flops);
+#endif
