@@ -16,7 +16,7 @@
 #define FORM_POST_ADD_NORM "post_add_norm"
 #define FORM_POST_ADD      "post_add"
 
-// rope_write: qkv holds q heads, k heads, v heads side by side. With q_norm and k_norm (of eps) each head of q
-// and k is normed first. q and k are rotated as by `rope`; k / k_scale and v / v_scale go to the cache. The
+// rope_write: qkv holds q heads, k heads, v heads side by side. With q_norm and k_norm (of eps) each head of
+// q and k is normed first. q and k are rotated as by `rope`; k / k_scale and v / v_scale go to the cache. The
 // result `kv` stands for the written cache; paged_attention reads all of the sequence from it.
 #endif

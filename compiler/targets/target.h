@@ -28,33 +28,34 @@ typedef struct {
     uint32_t n_rejected;
 } KernelAnswer;
 
-typedef struct Target Target;
-struct Target {
+typedef struct Target {
     const char *name, *about;
-    uint32_t sm;              // 89, 90; 0: no GPU
-    uint32_t units;           // SMs; for a CPU the cores that predictions assume
-    uint32_t blocks_min;      // a launch that can be cut has at least this many blocks
-    double clock_ghz;         // boost
-    double dram_gbs;          // effective, not the data sheet's
-    uint64_t l2_bytes;        // last level cache
-    uint64_t shared_bytes;    // shared memory a block may have; for a CPU, scratch of a thread
-    uint64_t memory_bytes;    // of one device; 0: as much as the machine has
-    double tflops_acc32;      // fp16 products summed in fp32 (a CPU: fp32), dense, sustained
-    double tflops_acc16;      // summed in fp16; 0: no such instruction
-    double launch_us;         // from the end of one kernel to the start of the next, in a replayed graph
-    double barrier_us;        // all blocks of a launch meet
-    double block_us;          // handing one block to a unit
-    uint32_t page_tokens;     // tokens of a KV page
+    uint32_t sm;                // 89, 90; 0: no GPU
+    uint32_t units;             // SMs; for a CPU the cores that predictions assume
+    uint32_t blocks_min;        // a launch that can be cut has at least this many blocks
+    double clock_ghz;           // boost
+    double dram_gbs;            // effective, not the data sheet's
+    uint64_t l2_bytes;          // last level cache
+    uint64_t shared_bytes;      // shared memory a block may have; for a CPU, scratch of a thread
+    uint64_t memory_bytes;      // of one device; 0: as much as the machine has
+    double tflops_acc32;        // fp16 products summed in fp32 (a CPU: fp32), dense, sustained
+    double tflops_acc16;        // summed in fp16; 0: no such instruction
+    double launch_us;           // from the end of one kernel to the start of the next, in a replayed graph
+    double barrier_us;          // all blocks of a launch meet
+    double block_us;            // handing one block to a unit
+    uint32_t page_tokens;       // tokens of a KV page
     AdaLayout linear[DT_COUNT]; // layout in which a linear reads weights of a type; 0: it cannot
     AdaLayout gather[DT_COUNT]; // layout of tables that are only gathered
     // Says in `reason` why a choice cannot run.
-    bool (*legal)(const Target *t, const KernelAsk *ask, const KernelChoice *c, char reason[REASON_BYTES]);
+    bool (*legal)(const struct Target *t, const KernelAsk *ask, const KernelChoice *c,
+                  char reason[REASON_BYTES]);
     // Enumerates candidates, drops the illegal ones, takes the one that the cost model likes best. False when
     // none is legal; then `rejected` says why.
-    bool (*choose)(const Target *t, const KernelAsk *ask, KernelAnswer *out);
+    bool (*choose)(const struct Target *t, const KernelAsk *ask, KernelAnswer *out);
     // Turns the kernels of a plan into code images. emit_dir: NULL or a folder that keeps what was made.
-    bool (*emit)(const Target *t, Arena *a, const Plan *p, const char *emit_dir, CodeImages *out, Diags *d);
-};
+    bool (*emit)(const struct Target *t, Arena *a, const Plan *p, const char *emit_dir, CodeImages *out,
+                 Diags *d);
+} Target;
 
 extern const Target target_host;
 extern const Target targets_cuda[];
