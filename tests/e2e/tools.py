@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 MODELS = ROOT / "tests" / "golden" / "models"
-NAMES = ["qwen3", "qwen3-ct", "qwen3-moe", "gemma3", "gemma3-ct", "quantize"]
+NAMES = ["qwen3", "qwen3-ct", "qwen3-moe", "gemma3", "gemma3-ct", "quantize", "llama", "qwen2"]
 BUILD = pathlib.Path(os.environ.get("ADALLM_BUILD", ROOT / "build"))
 
 
