@@ -47,8 +47,8 @@ static Str name_with(Writer *w, Str name, const char *suffix) {
 static Item *add_item(Writer *w, Part part, const SafeTensor *t, Str name, StDtype dtype, uint32_t rank,
                       const uint64_t *shape) {
     Item *x = &w->items[w->n++];
-    *x = (Item){.part = part, .tensor = t, .out = {.name = name, .dtype = dtype, .rank = rank}};
-    for (uint32_t i = 0; i < rank; i++) x->out.shape[i] = shape[i];
+    *x = (Item){.part = part, .tensor = t};
+    x->out = (StOut){.name = name, .dtype = dtype, .rank = rank, .shape = shape};
     x->out.user = x;
     x->out.bytes = t->bytes;
     return x;
@@ -56,9 +56,10 @@ static Item *add_item(Writer *w, Part part, const SafeTensor *t, Str name, StDty
 
 static void add_linear(Writer *w, const SafeTensor *t, const WeightInfo *info) {
     uint64_t n = info->shape[0], k = info->shape[1];
-    uint64_t codes_shape[] = {n, k / 2}, scales_shape[] = {n, k / 16};
-    Item *codes = add_item(w, PART_CODES, t, t->name, ST_U8, 2, codes_shape);
-    Item *scales = add_item(w, PART_SCALES, t, name_with(w, t->name, "_scale"), ST_F8_E4M3, 2, scales_shape);
+    uint64_t *shapes = ARENA_ARRAY(w->arena, uint64_t, 4);
+    shapes[0] = shapes[2] = n, shapes[1] = k / 2, shapes[3] = k / 16;
+    Item *codes = add_item(w, PART_CODES, t, t->name, ST_U8, 2, shapes);
+    Item *scales = add_item(w, PART_SCALES, t, name_with(w, t->name, "_scale"), ST_F8_E4M3, 2, shapes + 2);
     Item *global = add_item(w, PART_GLOBAL, t, name_with(w, t->name, "_scale_2"), ST_F32, 0, NULL);
     codes->info = scales->info = global->info = *info;
     codes->scales = scales;

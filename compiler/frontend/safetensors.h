@@ -49,7 +49,7 @@ typedef struct {
     Str name;
     StDtype dtype;
     uint32_t rank;
-    uint64_t shape[3];
+    const uint64_t *shape; // [rank]
     uint64_t begin, bytes; // filled by safetensors_layout
     void *user;
 } StOut;

@@ -162,7 +162,7 @@ static bool members_unique(Parser *p, JsonMember *m, size_t *n) {
 static int close_container(Parser *p) {
     Frame f = p->frames[--p->depth];
     size_t n = p->n_pending - f.first;
-    JsonMember *children = p->pending + f.first;
+    JsonMember *children = n ? p->pending + f.first : NULL;
     Json j = {.kind = f.kind, .begin = f.begin, .end = here(p)};
     if (f.kind == JSON_OBJECT) {
         if (!members_unique(p, children, &n)) return 0;

@@ -124,7 +124,7 @@ def test_mse_is_the_full_sweep(tmp_path):
 
 def test_shards(source, tmp_path):
     big = tensors(source)
-    big["model.layers.2.mlp.up_proj.weight"] = ("BF16", [2048, 512], bf16(np.random.default_rng(0).normal(size=2048 * 512)))
+    big["model.layers.2.mlp.up_proj.weight"] = ("BF16", [4096, 512], bf16(np.random.default_rng(0).normal(size=4096 * 512)))
     store(source / "model.safetensors", big)
     run(ASAN + "adallmc", "quantize", source, "-o", tmp_path / "one")
     run(ASAN + "adallmc", "quantize", source, "-o", tmp_path / "many", "--shard-mb", 1)
@@ -159,13 +159,12 @@ def test_other_dtypes_and_layouts(source, tmp_path):
     up, gate = p + "mlp.up_proj.weight", p + "mlp.gate_proj.weight"
     assert t[up][:2] == t[gate][:2] == ("U8", [16, 24]) and t[up + "_scale"][:2] == ("F8_E4M3", [16, 3])
     assert t[up + "_scale_2"] == t[gate + "_scale_2"]  # siblings share their amax
-    assert np.frombuffer(t[up + "_scale_2"][2], np.float32)[0] == np.float32(np.abs(w).max()) / np.float32(2688)
+    assert np.frombuffer(t[up + "_scale_2"][2], np.float32)[0] == max(np.abs(w).max(), np.float32(np.abs(w.astype(np.float16)).max())) / np.float32(2688)
     for name in (up, gate):
         assert np.linalg.norm(dequantised(t, name) - w) < 0.12 * np.linalg.norm(w)
     assert t[p + "mlp.down_proj.weight"][0] == "BF16" and t[p + "input_layernorm.weight"][0] == "F32"
     ignore = json.loads((tmp_path / "out" / "hf_quant_config.json").read_text())["quantization"]["exclude_modules"]
-    assert ignore == sorted(ignore) == ["language_model.model.embed_tokens", p + "mlp.down_proj", "lm_head", "vision_tower*"] \
-        or set(ignore) == {"language_model.model.embed_tokens", p + "mlp.down_proj", "lm_head", "vision_tower*"}
+    assert ignore == ["language_model.model.embed_tokens", p + "mlp.down_proj", "lm_head", "vision_tower*"]
 
 
 def nan_weight(folder):

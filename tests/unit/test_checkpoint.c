@@ -14,7 +14,7 @@ typedef struct {
     Diags diags;
     char dir[64];
     StOut tensors[32];
-    const void *data[32];
+    uint64_t shapes[32][2];
     size_t n;
 } Folder;
 
@@ -40,7 +40,8 @@ static void write_string(Folder *f, const char *name, const char *text) {
 
 static void *tensor(Folder *f, const char *name, StDtype dtype, uint32_t rank, uint64_t n, uint64_t k) {
     StOut *t = &f->tensors[f->n++];
-    *t = (StOut){.name = str_of(name), .dtype = dtype, .rank = rank, .shape = {n, k}};
+    *t = (StOut){.name = str_of(name), .dtype = dtype, .rank = rank, .shape = f->shapes[f->n - 1]};
+    f->shapes[f->n - 1][0] = n, f->shapes[f->n - 1][1] = k;
     uint64_t bytes = st_dtype_bits(dtype) / 8 * (rank > 0 ? n : 1) * (rank > 1 ? k : 1);
     return t->user = arena_alloc(&f->arena, bytes);
 }
@@ -239,7 +240,7 @@ static void missing_and_misshapen_tensors(void **state) {
     refused(f, E_TENSOR_MISSING, "weight_scale_2");
     f = folder();
     packed_linear(f, "model.layers.0.mlp.up_proj", "ct");
-    f->tensors[1].shape[1] = 1;
+    f->shapes[1][1] = 1;
     write_tensors(f, "model.safetensors");
     refused(f, E_TENSOR_SHAPE, "does not fit");
     f = folder();
@@ -249,7 +250,7 @@ static void missing_and_misshapen_tensors(void **state) {
     refused(f, E_QUANT_UNSUPPORTED, "MXFP4");
     f = folder();
     packed_linear(f, "model.layers.0.mlp.up_proj", "modelopt");
-    f->tensors[0].shape[1] = 12, f->tensors[1].shape[1] = 1;
+    f->shapes[0][1] = 12, f->shapes[1][1] = 1;
     write_tensors(f, "model.safetensors");
     refused(f, E_TENSOR_SHAPE, "whole blocks");
     static const struct {

@@ -196,10 +196,10 @@ static void refuses_every_truncation(void **state) {
 
 static void writer_and_reader_agree(void **state) {
     (void)state;
-    StOut out[] = {{.name = STR("b"), .dtype = ST_U8, .rank = 2, .shape = {3, 1}},
+    StOut out[] = {{.name = STR("b"), .dtype = ST_U8, .rank = 2, .shape = (const uint64_t[]){3, 1}},
                    {.name = STR("quo\"te"), .dtype = ST_F32, .rank = 0},
-                   {.name = STR("a"), .dtype = ST_U8, .rank = 1, .shape = {2}},
-                   {.name = STR("n"), .dtype = ST_BF16, .rank = 1, .shape = {1}}};
+                   {.name = STR("a"), .dtype = ST_U8, .rank = 1, .shape = (const uint64_t[]){2}},
+                   {.name = STR("n"), .dtype = ST_BF16, .rank = 1, .shape = (const uint64_t[]){1}}};
     StrBuf b = {0};
     safetensors_layout(out, 4, &b);
     assert_int_equal(b.len % 8, 0);
