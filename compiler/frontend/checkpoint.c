@@ -71,10 +71,9 @@ static bool index_shards(Opener *o, Index *x) {
         } else {
             size_t before = x->n_shards, shard = index_shard(o, x, m->value.s, &cap);
             x->shard_of[i] = (uint32_t)shard;
-            const char *path = path_join(o->arena, o->out->dir, x->shards[shard]);
-            if (shard == before && !file_exists(path))
-                diag_error(o->diags, E_SHARDS, at, "shard %s of tensor " STR_FMT " is missing", path,
-                           STR_ARG(m->key));
+            if (shard == before && !file_exists(path_join(o->arena, o->out->dir, x->shards[shard])))
+                diag_error(o->diags, E_SHARDS, at, "shard %s of tensor " STR_FMT " is missing from %s",
+                           x->shards[shard], STR_ARG(m->key), o->out->dir);
         }
         if (o->diags->n_errors > errors + 20) break;
     }

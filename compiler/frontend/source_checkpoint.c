@@ -5,6 +5,7 @@
 #include "compiler/frontend/nvfp4.h"
 #include "compiler/frontend/source_internal.h"
 #include "runtime/base/fp.h"
+#include "runtime/base/log.h"
 #include "runtime/base/num.h"
 
 typedef struct {
@@ -199,6 +200,10 @@ WeightSource *source_checkpoint(Arena *a, const Checkpoint *c, const QuantizePol
     if (quantize) s->method = quantize->method;
     Builder b = {s, c, quantize, d};
     size_t errors = d->n_errors;
+    bool packed = checkpoint_is_quantized(c);
+    if (c->quant.claims_nvfp4 != packed)
+        log_line("load", "%s: the configuration says that weights are %s, the tensors say otherwise", c->dir,
+                 packed ? "unquantised" : "NVFP4");
     for (size_t i = 0; i < c->n_tensors; i++) add_tensor(&b, c->tensors[i].name, c->tensors[i].tensor);
     return d->n_errors == errors ? s : NULL;
 }
