@@ -26,19 +26,10 @@ bool spec_unsupported(TokSpec *s, const Json *at, const char *fmt, ...) {
     return false;
 }
 
-// The parsed file, which must be an object; its Source lives in the arena, for later messages.
-static const Json *read_object(Arena *arena, const char *path, JsonDup dup, const Source **src, Diags *d) {
-    Source *source = ARENA_NEW(arena, Source);
-    source->name = path;
-    Err e = {0};
-    if (!file_read(arena, path, FILE_BYTES_MAX, &source->text, &e)) {
-        diag_err(d, SPAN_NONE, &e);
-        return NULL;
-    }
-    *src = source;
-    const Json *root = json_parse(arena, source, (JsonLimits){.dup = dup}, d);
+static const Json *parse_object(Arena *arena, const Source *src, JsonDup dup, Diags *d) {
+    const Json *root = json_parse(arena, src, (JsonLimits){.dup = dup}, d);
     if (root && root->kind != JSON_OBJECT) {
-        diag_error(d, E_TOKENIZER, json_span(source, root), "the file must hold an object, not %s",
+        diag_error(d, E_TOKENIZER, json_span(src, root), "the file must hold an object, not %s",
                    json_kind_name(root->kind));
         return NULL;
     }
@@ -70,20 +61,36 @@ static bool check_config(const TokSpec *s, const Source *src, const Json *config
     return ok;
 }
 
-bool tokenizer_pack(Arena *arena, const char *model_dir, uint64_t vocab_rows, StrBuf *section, Diags *d) {
-    TokSpec s = {.arena = arena, .d = d, .vocab_rows = vocab_rows};
-    const Json *root =
-        read_object(arena, path_join(arena, model_dir, "tokenizer.json"), JSON_DUP_REFUSE, &s.src, d);
-    if (!root) return false;
-    if (!tokenizer_read_pipeline(&s, root) || !tokenizer_read_vocab(&s, root) ||
+bool tokenizer_pack_json(Arena *arena, const Source *tokenizer, const Source *config, uint64_t vocab_rows,
+                         StrBuf *section, Diags *d) {
+    TokSpec s = {.arena = arena, .src = tokenizer, .d = d, .vocab_rows = vocab_rows};
+    const Json *root = parse_object(arena, tokenizer, JSON_DUP_REFUSE, d);
+    if (!root || !tokenizer_read_pipeline(&s, root) || !tokenizer_read_vocab(&s, root) ||
         !tokenizer_read_merges(&s, root) || !tokenizer_read_affixes(&s, root))
         return false;
-    const char *config_path = path_join(arena, model_dir, "tokenizer_config.json");
-    if (file_exists(config_path)) {
-        const Source *src;
-        const Json *config = read_object(arena, config_path, JSON_DUP_LAST, &src, d);
-        if (!config || !check_config(&s, src, config, d)) return false;
+    if (config) {
+        root = parse_object(arena, config, JSON_DUP_LAST, d);
+        if (!root || !check_config(&s, config, root, d)) return false;
     }
     tokenizer_write_section(&s, section);
     return true;
+}
+
+// The file as a Source in the arena, where diagnostics find it later; NULL after adding an error.
+static const Source *read_source(Arena *arena, const char *dir, const char *name, Diags *d) {
+    Source *src = ARENA_NEW(arena, Source);
+    Err e = {0};
+    src->name = path_join(arena, dir, name);
+    if (file_read(arena, src->name, FILE_BYTES_MAX, &src->text, &e)) return src;
+    diag_err(d, SPAN_NONE, &e);
+    return NULL;
+}
+
+bool tokenizer_pack(Arena *arena, const char *model_dir, uint64_t vocab_rows, StrBuf *section, Diags *d) {
+    const Source *tokenizer = read_source(arena, model_dir, "tokenizer.json", d), *config = NULL;
+    if (!tokenizer) return false;
+    if (file_exists(path_join(arena, model_dir, "tokenizer_config.json")) &&
+        !(config = read_source(arena, model_dir, "tokenizer_config.json", d)))
+        return false;
+    return tokenizer_pack_json(arena, tokenizer, config, vocab_rows, section, d);
 }

@@ -8,4 +8,8 @@
 // the vocabulary must lie below it. False after adding located errors: E_FILE, E_JSON, E_TOKENIZER (broken),
 // E_TOKENIZER_UNSUPPORTED (a pipeline that this project does not run, by name).
 bool tokenizer_pack(Arena *arena, const char *model_dir, uint64_t vocab_rows, StrBuf *section, Diags *d);
+
+// The same for files in memory, which live as long as the diagnostics; config may be NULL.
+bool tokenizer_pack_json(Arena *arena, const Source *tokenizer, const Source *config, uint64_t vocab_rows,
+                         StrBuf *section, Diags *d);
 #endif

@@ -131,8 +131,8 @@ static bool read_pre_tokenizer(TokSpec *s, const Json *root) {
     if (split && !read_pattern(s, st.items[0])) return false;
     if (st.n <= last)
         return spec_unsupported(s, st.items[0], "a Split without a ByteLevel after it is not run");
-    if (st.n > last + 1) return refuse_stage(s, st.items[last + 1], "pre_tokenizer");
     if (!has_type(st.items[last], "ByteLevel")) return refuse_stage(s, st.items[last], "pre_tokenizer");
+    if (st.n > last + 1) return refuse_stage(s, st.items[last + 1], "pre_tokenizer");
     return read_byte_level(s, st.items[last], split);
 }
 

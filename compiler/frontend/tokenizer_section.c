@@ -3,6 +3,7 @@
 
 #include "compiler/frontend/tokenizer_spec.h"
 #include "runtime/base/num.h"
+#include "runtime/text/tokenizer_utf8.h"
 
 // Where an array of the header starts; the caller appends its elements and calls array_end.
 static void array_begin(StrBuf *out, size_t start) {
@@ -100,22 +101,20 @@ static TokMerge *make_merge_slots(const TokSpec *s, size_t *n_slots) {
     return slots;
 }
 
-static uint32_t first_char(Str s, size_t *len) { // of a spelling that is not empty; JSON text is UTF-8
-    uint8_t c = (uint8_t)s.ptr[0];
-    *len = c < 0x80 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
-    uint32_t cp = *len == 1 ? c : c & (0x7Fu >> *len);
-    for (size_t i = 1; i < *len && i < s.len; i++) cp = cp << 6 | ((uint8_t)s.ptr[i] & 0x3F);
-    return cp;
+static uint32_t first_char(Str s, uint32_t *len) { // of a spelling that is not empty
+    return utf8_take((const uint8_t *)s.ptr, len);
 }
 
 static uint32_t last_char(Str s) {
-    size_t at = s.len - 1, len;
+    size_t at = s.len - 1;
+    uint32_t len;
     while (at && ((uint8_t)s.ptr[at] & 0xC0) == 0x80) at--;
     return first_char(str_from(s, at), &len);
 }
 
 static TokChar *make_char_slots(const TokSpec *s, size_t *n_slots) {
-    size_t n_chars = 0, len;
+    size_t n_chars = 0;
+    uint32_t len;
     for (int pass = 0;; pass++) {
         size_t n = table_slots(n_chars);
         TokChar *slots = ARENA_ARRAY(s->arena, TokChar, n);
@@ -142,7 +141,8 @@ static int compare_u32(const void *a, const void *b) {
 
 static uint32_t *make_joins(const TokSpec *s, size_t *n) {
     uint32_t *joins = ARENA_ARRAY(s->arena, uint32_t, s->n_merges);
-    size_t all = 0, kept = 0, len;
+    size_t all = 0, kept = 0;
+    uint32_t len;
     for (size_t i = 0; i < s->n_merges; i++)
         if (first_char(s->tokens[s->merges[i].right].spelling, &len) == TOK_SPACE_MARK)
             joins[all++] = last_char(s->tokens[s->merges[i].left].spelling);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "compiler/frontend/tokenizer_pack.h"
 #include "runtime/base/file.h"
@@ -198,11 +199,17 @@ typedef struct {
     double seconds;
 } Job;
 
+static double cpu_s(void) { // of this thread: the machine may be busy with other things
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 static void *run_job(void *arg) {
     Job *job = arg;
-    double start = clock_s();
+    double start = cpu_s();
     job->ids = encode(job->tok, job->text, (EncodeOptions){.special = true});
-    job->seconds = clock_s() - start;
+    job->seconds = cpu_s() - start;
     return NULL;
 }
 
@@ -220,25 +227,20 @@ static double encode_long(const Tokenizer *tok, Str text) {
     return job.seconds;
 }
 
+// Quadratic work on these takes minutes.
 static void test_long_runs(void **state) {
     (void)state;
-    static const char *const units[] = {"a",       " ",          "\n",     "1",  "!",     "\u4E2D",
-                                        "\u0301",  "\U0001F600", "\u3000", "ab", "<|im_", "\u0301\u0323",
-                                        "e\u0301", "\t \n",      "<unused"};
-    size_t half = slow_build ? 1 << 16 : 1 << 19;
+    static const char *const units[] = {"a",       " ",          "\n",      "1",      "!",     "\u4E2D",
+                                        "\u0301",  "\U0001F600", "\u3000",  "ab",     "<|im_", "\u0301\u0323",
+                                        "e\u0301", "\t \n",      "<unused", "\u2581", "é!"};
     for (size_t m = 0; m < N_MODELS; m++) {
         for (size_t u = 0; u < COUNT_OF(units); u++) {
             StrBuf text = {0};
-            while (text.len < half) buf_puts(&text, units[u]);
-            size_t len = text.len;
-            double one = encode_long(packed[m].tok, (Str){text.ptr, len});
-            while (text.len < 2 * len) buf_puts(&text, units[u]);
-            double two = encode_long(packed[m].tok, buf_view(&text));
+            while (text.len < 1 << 20) buf_puts(&text, units[u]);
+            double seconds = encode_long(packed[m].tok, buf_view(&text));
             buf_free(&text);
-            if (two > 0.2 && two > 3.5 * one)
-                fail_msg("%s: 1 MiB of \"%s\" takes %.2f s, half of it %.2f s", models[m].name, units[u], two,
-                         one);
-            print_message("%s: %-8s %.3f s\n", models[m].name, units[u][0] > ' ' ? units[u] : "(blank)", two);
+            if (seconds > (slow_build ? 5 : 1.5))
+                fail_msg("%s: 1 MiB of \"%s\" takes %.2f s", models[m].name, units[u], seconds);
         }
     }
 }
@@ -251,9 +253,11 @@ static void test_ordinary_text(void **state) {
     assert_true(file_read(&arena, "tests/golden/text/README.md", 1 << 20, &prose, &e));
     StrBuf text = {0};
     while (text.len < 1 << 20) buf_str(&text, prose);
-    for (size_t m = 0; m < N_MODELS; m++)
-        print_message("%s: %zu bytes of prose in %.3f s\n", models[m].name, text.len,
-                      encode_long(packed[m].tok, buf_view(&text)));
+    for (size_t m = 0; m < N_MODELS; m++) {
+        double seconds = encode_long(packed[m].tok, buf_view(&text));
+        print_message("%s: %zu bytes of prose in %.3f s\n", models[m].name, text.len, seconds);
+        assert_true(slow_build || seconds < 1);
+    }
     buf_free(&text);
     arena_free(&arena);
 }
