@@ -1,0 +1,64 @@
+#include "compiler/codegen/cc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "runtime/base/file.h"
+
+enum { CC_ARGS_MAX = 64, CC_LOG_MAX = 1 << 20, CC_WORDS_SHOWN = 700 };
+
+extern char **environ;
+
+static const char *compiler_words(void) {
+    const char *cc = getenv("CC");
+    return cc && cc[strspn(cc, " ")] ? cc : "cc";
+}
+
+bool cc_start(Arena *a, const char *dir, const char *log, const char *const *args, CcJob *out, Diags *d) {
+    char *argv[CC_ARGS_MAX] = {0};
+    size_t n = 0;
+    for (char *save = NULL, *word = strtok_r(arena_strdup(a, compiler_words()), " ", &save);
+         word && n < CC_ARGS_MAX / 2; word = strtok_r(NULL, " ", &save))
+        argv[n++] = word;
+    for (; *args; args++) {
+        CHECK(n + 1 < CC_ARGS_MAX);
+        argv[n++] = arena_strdup(a, *args);
+    }
+    posix_spawn_file_actions_t files;
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addchdir_np(&files, dir);
+    posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, log, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    posix_spawn_file_actions_adddup2(&files, STDOUT_FILENO, STDERR_FILENO);
+    pid_t pid;
+    int failed = posix_spawnp(&pid, argv[0], &files, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&files);
+    if (failed) {
+        diag_error(d, E_CODEGEN, SPAN_NONE, "cannot run the C compiler `%s`: %s", argv[0], strerror(failed));
+        diag_hint(d, "install gcc or clang, or name one with CC=");
+        return false;
+    }
+    *out = (CcJob){pid, dir, log};
+    return true;
+}
+
+bool cc_wait(Arena *a, const CcJob *job, Diags *d) {
+    int status;
+    while (waitpid(job->pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return diag_error(d, E_CODEGEN, SPAN_NONE, "lost the C compiler: %s", strerror(errno));
+    const char *path = path_join(a, job->dir, job->log);
+    Str said = {"", 0};
+    Err ignored;
+    (void)file_read(a, path, CC_LOG_MAX, &said, &ignored);
+    unlink(path);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return true;
+    said.len = said.len < CC_WORDS_SHOWN ? said.len : CC_WORDS_SHOWN;
+    return diag_error(d, E_CODEGEN, SPAN_NONE, "the C compiler `%s` failed on the kernels (%s %d):\n" STR_FMT,
+                      compiler_words(), WIFEXITED(status) ? "exit code" : "signal",
+                      WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), STR_ARG(said));
+}

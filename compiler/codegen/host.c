@@ -1,0 +1,132 @@
+#include "compiler/codegen/host.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "compiler/codegen/cc.h"
+#include "compiler/codegen/embedded.h"
+#include "compiler/codegen/instances.h"
+#include "runtime/base/file.h"
+#include "runtime/base/num.h"
+
+enum { IMAGE_BYTES_MAX = 256 << 20 };
+
+// Flags that make an image: what its lanes are, chosen by include path. Never contract a*b+c: where an fma is
+// meant, it is written.
+static const struct {
+    AdaCodeKind kind;
+    const char *march, *lanes, *file;
+} kinds[] = {
+    {ADA_CODE_X86_64, "-march=x86-64", "-Itemplates/host/plain", "kernels.x86-64.so"},
+    {ADA_CODE_X86_64_V3, "-march=x86-64-v3", "-Itemplates/host/v3", "kernels.x86-64-v3.so"},
+};
+
+static bool write_file(const char *path, const void *data, size_t len, Diags *d) {
+    Err e;
+    OutFile *f = out_open(path, &e);
+    if (f && out_write(f, data, len, &e) && out_commit(f, &e)) return true;
+    return diag_err(d, SPAN_NONE, &e);
+}
+
+static bool make_folders(Arena *a, const char *dir, const char *path, Diags *d) {
+    char *copy = arena_strdup(a, path_join(a, dir, path));
+    for (char *slash = copy + strlen(dir) + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
+        *slash = 0;
+        if (mkdir(copy, 0755) != 0 && errno != EEXIST)
+            return diag_error(d, E_FILE, SPAN_NONE, "cannot create folder %s: %s", copy, strerror(errno));
+    }
+    return true;
+}
+
+static bool write_templates(Arena *a, const char *dir, Diags *d) {
+    for (size_t i = 0; i < n_embedded_files; i++) {
+        const EmbeddedFile *f = &embedded_files[i];
+        if (!str_starts(str_of(f->path), STR("templates/")) || !str_ends(str_of(f->path), STR(".h")))
+            continue;
+        if (!make_folders(a, dir, f->path, d) || !write_file(path_join(a, dir, f->path), f->text, f->len, d))
+            return false;
+    }
+    return true;
+}
+
+// Nothing that differs between two runs may reach the image: it runs in `dir` with relative names, and ids,
+// idents and symbol tables are left out. libm and libc are not linked: the kernels need memcpy and memset
+// alone.
+static bool start_compiler(Arena *a, const char *dir, size_t kind, CcJob *job, Diags *d) {
+    const char *args[] = {"-std=gnu11",
+                          "-O3",
+                          kinds[kind].march,
+                          "-ffp-contract=off",
+                          "-fno-math-errno",
+                          "-fno-ident",
+                          "-fno-stack-protector",
+                          "-fno-asynchronous-unwind-tables",
+                          "-fvisibility=hidden",
+                          "-fPIC",
+                          "-shared",
+                          "-nostdlib",
+                          "-Wl,--build-id=none",
+                          "-Wl,-s",
+                          "-Wl,-z,noexecstack",
+                          "-Wno-psabi",
+                          "-I.",
+                          kinds[kind].lanes,
+                          "kernels.c",
+                          "-o",
+                          kinds[kind].file,
+                          NULL};
+    return cc_start(a, dir, kind ? "v3.log" : "plain.log", args, job, d);
+}
+
+static bool compile(Arena *a, const char *dir, CodeImages *out, Diags *d) {
+    CcJob jobs[COUNT_OF(kinds)];
+    size_t started = 0;
+    bool ok = true;
+    while (started < COUNT_OF(kinds) && ok) {
+        ok = start_compiler(a, dir, started, &jobs[started], d);
+        started += ok;
+    }
+    for (size_t i = 0; i < started; i++) {
+        Diags second = {.arena = a}; // both fail for the same reason: say it once
+        ok &= cc_wait(a, &jobs[i], ok ? d : &second);
+    }
+    for (size_t i = 0; ok && i < COUNT_OF(kinds); i++) {
+        Str image;
+        Err e;
+        ok = file_read(a, path_join(a, dir, kinds[i].file), IMAGE_BYTES_MAX, &image, &e);
+        if (!ok) return diag_err(d, SPAN_NONE, &e);
+        out->image[out->n++] = (CodeImage){kinds[i].kind, (const uint8_t *)image.ptr, image.len};
+    }
+    return ok;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+    (void)st, (void)type, (void)ftw;
+    return remove(path);
+}
+
+static const char *temporary_folder(Arena *a, Diags *d) {
+    const char *base = getenv("TMPDIR");
+    char *dir = arena_printf(a, "%s/adallmc-XXXXXX", base && *base ? base : "/tmp");
+    if (mkdtemp(dir)) return dir;
+    diag_error(d, E_FILE, SPAN_NONE, "cannot create temporary folder %s: %s", dir, strerror(errno));
+    return NULL;
+}
+
+bool codegen_host(Arena *a, const Plan *p, const char *emit_dir, CodeImages *out, Diags *d) {
+    *out = (CodeImages){0};
+    StrBuf text = {0};
+    if (!instances_print(p, &text, d)) {
+        buf_free(&text);
+        return false;
+    }
+    const char *dir = emit_dir ? emit_dir : temporary_folder(a, d);
+    bool ok = dir && write_templates(a, dir, d) &&
+              write_file(path_join(a, dir, "kernels.c"), text.ptr, text.len, d) && compile(a, dir, out, d);
+    buf_free(&text);
+    if (dir && !emit_dir) nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return ok;
+}

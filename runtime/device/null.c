@@ -1,0 +1,246 @@
+#include "runtime/device/null.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/arena.h"
+#include "runtime/device/drivers.h"
+
+enum { NULL_ARGS_MAX = 16, NULL_FREE_BYTES_LOG2 = 34 };
+
+typedef struct NullMemory NullMemory;
+struct NullMemory {
+    NullMemory *next;
+    void *ptr;
+};
+
+struct DeviceKernel {
+    DeviceKernel *next;
+    char name[]; // NUL-terminated
+};
+
+struct DeviceCode {
+    int unused;
+};
+
+typedef struct {
+    const DeviceKernel *kernel; // NULL: a collective
+    void *args[NULL_ARGS_MAX];
+    uint32_t n_args;
+} NullStep;
+
+struct DeviceGraph {
+    DeviceGraph *next;
+    NullStep *steps;
+    size_t n_steps;
+};
+
+typedef struct {
+    Device base;
+    uint64_t calls, launches, fail_at;
+    Err dead;
+    NullMemory *memory;
+    DeviceKernel *kernels;
+    DeviceCode code;
+    DeviceGraph *graphs, *capturing;
+    void (*on_launch)(void *, const char *, void *const *, uint32_t);
+    void *on_launch_ctx;
+} Null;
+
+static bool call(Device *d, const char *what, Err *e) {
+    Null *n = (Null *)d;
+    if (n->dead.code == E_NONE && ++n->calls == n->fail_at)
+        err_set(&n->dead, E_DEVICE, "null device: call %llu (%s) fails as told", (unsigned long long)n->calls,
+                what);
+    if (n->dead.code) *e = n->dead;
+    return n->dead.code == E_NONE;
+}
+
+static bool null_alloc(Device *d, uint64_t bytes, void **out, Err *e) {
+    if (!call(d, "alloc", e)) return false;
+    Null *n = (Null *)d;
+    void *p = NULL;
+    if (bytes > SIZE_MAX / 2 || posix_memalign(&p, 256, bytes ? bytes : 1) != 0) {
+        err_set(&n->dead, E_MEMORY, "cannot allocate %llu bytes", (unsigned long long)bytes);
+        *e = n->dead;
+        return false;
+    }
+    NullMemory *m = xmalloc(sizeof *m);
+    *m = (NullMemory){n->memory, memset(p, 0, bytes)};
+    n->memory = m;
+    *out = p;
+    return true;
+}
+
+static void null_free(Device *d, void *ptr) {
+    for (NullMemory **m = &((Null *)d)->memory; *m; m = &(*m)->next) {
+        if ((*m)->ptr != ptr) continue;
+        NullMemory *gone = *m;
+        *m = gone->next;
+        free(gone->ptr), free(gone);
+        return;
+    }
+    CHECK(ptr == NULL);
+}
+
+static bool null_adopt(Device *d, const void *data, uint64_t bytes, void **out, Err *e) {
+    (void)bytes;
+    *out = (void *)data;
+    return call(d, "adopt", e);
+}
+
+static bool null_copy(Device *d, void *dst, const void *src, uint64_t bytes, Err *e) {
+    if (!call(d, "copy", e)) return false;
+    if (bytes) memcpy(dst, src, bytes);
+    return true;
+}
+
+static bool null_load_code(Device *d, const void *const *images, const uint64_t *bytes, const uint32_t *kinds,
+                           uint32_t n, DeviceCode **out, Err *e) {
+    (void)images, (void)bytes, (void)kinds, (void)n;
+    *out = &((Null *)d)->code;
+    return call(d, "load_code", e);
+}
+
+static bool null_find_kernel(Device *d, DeviceCode *code, const char *name, DeviceKernel **out, Err *e) {
+    (void)code;
+    if (!call(d, "find_kernel", e)) return false;
+    size_t len = strlen(name) + 1;
+    DeviceKernel *k = xmalloc(sizeof *k + len);
+    memcpy(k->name, name, len);
+    k->next = ((Null *)d)->kernels;
+    *out = ((Null *)d)->kernels = k;
+    return true;
+}
+
+static void run(Null *n, NullStep *s) {
+    n->launches++;
+    if (n->on_launch && s->kernel) n->on_launch(n->on_launch_ctx, s->kernel->name, s->args, s->n_args);
+}
+
+static void submit(Null *n, NullStep *s) {
+    DeviceGraph *g = n->capturing;
+    if (!g) {
+        run(n, s);
+        return;
+    }
+    g->steps = xrealloc(g->steps, g->n_steps + 1, sizeof *g->steps);
+    g->steps[g->n_steps++] = *s;
+}
+
+static bool null_launch(Device *d, const DeviceLaunch *l, Err *e) {
+    if (!call(d, "launch", e)) return false;
+    CHECK(l->n_args <= NULL_ARGS_MAX);
+    NullStep s = {.kernel = l->kernel, .n_args = l->n_args};
+    if (l->n_args) memcpy(s.args, l->args, l->n_args * sizeof *s.args);
+    submit((Null *)d, &s);
+    return true;
+}
+
+static bool null_all_reduce(Device *d, float *data, uint32_t rows, uint32_t cols, Err *e) {
+    (void)data, (void)rows, (void)cols;
+    if (!call(d, "all_reduce", e)) return false;
+    submit((Null *)d, &(NullStep){0});
+    return true;
+}
+
+static bool null_all_gather(Device *d, const float *src, float *dst, uint32_t rows, uint32_t cols, Err *e) {
+    (void)src, (void)dst, (void)rows, (void)cols;
+    if (!call(d, "all_gather", e)) return false;
+    submit((Null *)d, &(NullStep){0});
+    return true;
+}
+
+static bool null_capture_begin(Device *d, Err *e) {
+    if (!call(d, "capture_begin", e)) return false;
+    Null *n = (Null *)d;
+    CHECK(!n->capturing);
+    n->capturing = xmalloc(sizeof *n->capturing);
+    *n->capturing = (DeviceGraph){0};
+    return true;
+}
+
+static bool null_capture_end(Device *d, DeviceGraph **out, Err *e) {
+    if (!call(d, "capture_end", e)) return false;
+    Null *n = (Null *)d;
+    CHECK(n->capturing);
+    *out = n->capturing;
+    (*out)->next = n->graphs;
+    n->graphs = *out, n->capturing = NULL;
+    return true;
+}
+
+static bool null_replay(Device *d, DeviceGraph *g, Err *e) {
+    if (!call(d, "replay", e)) return false;
+    for (size_t i = 0; i < g->n_steps; i++) run((Null *)d, &g->steps[i]);
+    return true;
+}
+
+static void drop_graph(DeviceGraph *g) {
+    if (g) free(g->steps);
+    free(g);
+}
+
+static void null_graph_free(Device *d, DeviceGraph *g) {
+    for (DeviceGraph **at = &((Null *)d)->graphs; *at; at = &(*at)->next) {
+        if (*at != g) continue;
+        *at = g->next;
+        drop_graph(g);
+        return;
+    }
+    CHECK(g == NULL);
+}
+
+static bool null_sync(Device *d, Err *e) { return call(d, "sync", e); }
+
+static bool null_memory(Device *d, uint64_t *free_bytes, uint64_t *total_bytes, Err *e) {
+    *free_bytes = *total_bytes = (uint64_t)1 << NULL_FREE_BYTES_LOG2;
+    return call(d, "memory", e);
+}
+
+static void null_close(Device *d) {
+    Null *n = (Null *)d;
+    while (n->memory) null_free(d, n->memory->ptr);
+    while (n->graphs) null_graph_free(d, n->graphs);
+    drop_graph(n->capturing);
+    for (DeviceKernel *k = n->kernels, *next; k; k = next) next = k->next, free(k);
+    free(n);
+}
+
+static const DeviceOps null_ops = {
+    .name = "null",
+    .alloc = null_alloc,
+    .free = null_free,
+    .adopt = null_adopt,
+    .upload = null_copy,
+    .download = null_copy,
+    .load_code = null_load_code,
+    .find_kernel = null_find_kernel,
+    .launch = null_launch,
+    .all_reduce = null_all_reduce,
+    .all_gather = null_all_gather,
+    .capture_begin = null_capture_begin,
+    .capture_end = null_capture_end,
+    .replay = null_replay,
+    .graph_free = null_graph_free,
+    .sync = null_sync,
+    .memory = null_memory,
+    .close = null_close,
+};
+
+bool null_open(uint32_t n_ranks, uint32_t threads, Device **out, Err *e) {
+    (void)threads, (void)e;
+    for (uint32_t r = 0; r < n_ranks; r++) {
+        Null *n = xmalloc(sizeof *n);
+        *n = (Null){.base = {&null_ops, r, n_ranks}};
+        out[r] = &n->base;
+    }
+    return true;
+}
+
+uint64_t null_calls(const Device *d) { return ((const Null *)d)->calls; }
+uint64_t null_launches(const Device *d) { return ((const Null *)d)->launches; }
+void null_fail_at(Device *d, uint64_t at) { ((Null *)d)->fail_at = at; }
+void null_on_launch(Device *d, void (*fn)(void *, const char *, void *const *, uint32_t), void *ctx) {
+    ((Null *)d)->on_launch = fn, ((Null *)d)->on_launch_ctx = ctx;
+}
