@@ -3,6 +3,7 @@
 // the compiler cannot run is refused by name.
 #ifndef ADALLM_COMPILER_CONFIG_H
 #define ADALLM_COMPILER_CONFIG_H
+#include "compiler/frontend/expr.h"
 #include "compiler/frontend/rope.h"
 #include "runtime/base/json.h"
 
@@ -67,6 +68,10 @@ static inline bool config_bool(const Config *c, ConfigField f) { return c->value
 // to choose a built-in one by model_type. All faults are reported (E_FILE, E_JSON, E_CONFIG_*, E_FAMILY);
 // false then. `out` must not move afterwards (spans point into it).
 bool config_read(Arena *a, const char *path, const char *family_path, Config *out, Diags *d);
+
+// The value of a field by the name that config.def or the family gives it; false: there is none.
+bool config_lookup(const Config *c, Str name, ExprValue *out);
+const char *const *config_names(size_t *n); // those of config.def, for "did you mean"
 
 // Longest sequence that the positions of this model allow; YaRN stretches it.
 int64_t config_context_max(const Config *c);
