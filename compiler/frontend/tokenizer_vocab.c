@@ -199,6 +199,16 @@ static bool find_byte_ids(TokSpec *s, const Json *vocab) {
     return ok;
 }
 
+// With all bytes at hand nothing is ever unknown, but a name that leads nowhere is a broken file.
+static bool check_unknown(TokSpec *s, const Json *model) {
+    const Json *unk = json_get(model, "unk_token");
+    if (json_absent(unk)) return true;
+    if (unk->kind != JSON_STRING)
+        return spec_broken(s, unk, "model.unk_token must be text or null, not %s", json_kind_name(unk->kind));
+    return spec_find(s, unk->s) != TOK_NONE ||
+           spec_broken(s, unk, "model.unk_token `" STR_FMT "` is no token", SHOWN(unk->s));
+}
+
 static void count_id(const Json *id, uint64_t limit, uint64_t *n_ids) {
     if (id_ok(id, limit)) *n_ids = MAX(*n_ids, (uint64_t)id->i + 1);
 }
@@ -222,7 +232,8 @@ bool tokenizer_read_vocab(TokSpec *s, const Json *root) {
     s->table.cap = n * 2 + 1;
     s->table.slots = ARENA_ARRAY(s->arena, uint32_t, s->table.cap);
     memset(s->table.slots, 0xFF, s->table.cap * sizeof *s->table.slots);
-    return read_entries(s, vocab) && find_byte_ids(s, vocab) && read_all_added(s, added, limit);
+    return read_entries(s, vocab) && find_byte_ids(s, vocab) && read_all_added(s, added, limit) &&
+           check_unknown(s, model);
 }
 
 // ---- merges

@@ -128,11 +128,11 @@ static bool stream_line(const Tokenizer *tok, const Json *line) {
     return ok;
 }
 
-static void check_lines(const char *kind, size_t model, bool (*check)(const Tokenizer *, const Json *)) {
+static void check_file(const char *path, const Tokenizer *tok,
+                       bool (*check)(const Tokenizer *, const Json *)) {
     Arena arena = {0};
     Err e = {0};
     Str text;
-    const char *path = arena_printf(&arena, "tests/golden/text/%s-%s.jsonl", kind, models[model].name);
     assert_true(file_read(&arena, path, 1 << 24, &text, &e));
     size_t n = 0, bad = 0;
     for (size_t i = 0, end; i < text.len; i = end + 1) {
@@ -142,7 +142,7 @@ static void check_lines(const char *kind, size_t model, bool (*check)(const Toke
         const Json *line = json_parse(&arena, &src, (JsonLimits){0}, &d);
         assert_non_null(line);
         n++;
-        if (!check(packed[model].tok, line)) {
+        if (!check(tok, line)) {
             bad++;
             print_error("%s:%zu differs: " STR_FMT "\n", path, n, (int)MIN(src.text.len, 200), src.text.ptr);
         }
@@ -152,10 +152,31 @@ static void check_lines(const char *kind, size_t model, bool (*check)(const Toke
     arena_free(&arena);
 }
 
+static void check_lines(const char *kind, size_t model, bool (*check)(const Tokenizer *, const Json *)) {
+    char path[256];
+    snprintf(path, sizeof path, "tests/golden/text/%s-%s.jsonl", kind, models[model].name);
+    check_file(path, packed[model].tok, check);
+}
+
 static void test_encode_qwen(void **state) { (void)state, check_lines("encode", QWEN, encode_line); }
 static void test_encode_gemma(void **state) { (void)state, check_lines("encode", GEMMA, encode_line); }
 static void test_stream_qwen(void **state) { (void)state, check_lines("stream", QWEN, stream_line); }
 static void test_stream_gemma(void **state) { (void)state, check_lines("stream", GEMMA, stream_line); }
+
+// Llama 3 and GPT-2 patterns, templates, ignore_merges, all conditions of added tokens.
+static void test_variants(void **state) {
+    (void)state;
+    static const char *const names[] = {"llama3", "gpt2", "added-qwen3", "added-gemma3", "whole-gemma3"};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        Packed p = {0};
+        char path[256];
+        snprintf(path, sizeof path, "tests/golden/tokenizers/variants/%s", names[i]);
+        pack(&p, path, 700);
+        strcat(path, ".jsonl");
+        check_file(path, p.tok, encode_line);
+        unpack_free(&p);
+    }
+}
 
 static void test_questions(void **state) {
     (void)state;
@@ -325,11 +346,12 @@ static void test_damaged_section(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_encode_qwen),   cmocka_unit_test(test_encode_gemma),
-        cmocka_unit_test(test_stream_qwen),   cmocka_unit_test(test_stream_gemma),
-        cmocka_unit_test(test_questions),     cmocka_unit_test(test_bad_text),
-        cmocka_unit_test(test_ordinary_text), cmocka_unit_test(test_long_runs),
-        cmocka_unit_test(test_small),         cmocka_unit_test(test_damaged_section),
+        cmocka_unit_test(test_encode_qwen),     cmocka_unit_test(test_encode_gemma),
+        cmocka_unit_test(test_stream_qwen),     cmocka_unit_test(test_stream_gemma),
+        cmocka_unit_test(test_variants),        cmocka_unit_test(test_questions),
+        cmocka_unit_test(test_bad_text),        cmocka_unit_test(test_ordinary_text),
+        cmocka_unit_test(test_long_runs),       cmocka_unit_test(test_small),
+        cmocka_unit_test(test_damaged_section),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
