@@ -91,8 +91,10 @@ const char *path_join(Arena *a, const char *dir, const char *name) {
 }
 
 OutFile *out_open(const char *path, Err *e) {
-    if (dir_exists(path)) {
-        err_set(e, E_FILE, "cannot write %s: it is a folder", path);
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) { // a device would be replaced by the rename
+        err_set(e, E_FILE, "cannot write %s: it is %s", path,
+                S_ISDIR(st.st_mode) ? "a folder" : "no regular file");
         return NULL;
     }
     OutFile *f = xmalloc(sizeof *f);

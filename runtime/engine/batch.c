@@ -80,9 +80,9 @@ static bool check_request(const Batch *b, const Request *r, Err *e) {
                        "the prompt has %u tokens; the context of %u leaves room for %u and an answer",
                        r->n_ids, b->plan->context, b->plan->context - 1);
     for (uint32_t i = 0; i < r->n_ids; i++)
-        if (r->ids[i] < 0 || (uint32_t)r->ids[i] >= b->plan->vocab)
+        if (r->ids[i] < 0 || (uint32_t)r->ids[i] >= b->plan->vocab_rows)
             return err_set(e, E_IDS, "token %u of the prompt is %d, outside the vocabulary of %u", i,
-                           r->ids[i], b->plan->vocab);
+                           r->ids[i], b->plan->vocab_rows);
     return true;
 }
 

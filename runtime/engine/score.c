@@ -33,9 +33,9 @@ static bool check_seqs(const Scorer *s, Err *e) {
             return err_set(e, E_CONTEXT, "sequence %u has %u tokens; the context holds %u", i + 1, q->n,
                            s->plan->context);
         for (uint32_t j = 0; j < q->n; j++)
-            if (q->ids[j] < 0 || (uint32_t)q->ids[j] >= s->plan->vocab)
+            if (q->ids[j] < 0 || (uint32_t)q->ids[j] >= s->plan->vocab_rows)
                 return err_set(e, E_IDS, "sequence %u, id %u is %d, outside the vocabulary of %u", i + 1,
-                               j + 1, q->ids[j], s->plan->vocab);
+                               j + 1, q->ids[j], s->plan->vocab_rows);
     }
     return true;
 }
@@ -84,15 +84,11 @@ static bool run_body(Scorer *s, uint32_t n_tokens, Err *e) {
 }
 
 static bool emit(Scorer *s, const ScoreSlot *l, uint32_t first, uint32_t n, Err *e) {
-    uint32_t stride = s->plan->vocab_rows, vocab = s->plan->vocab;
-    for (uint32_t r = 0; r < n; r++) {
-        float *row = s->logits + (size_t)r * stride;
-        for (uint32_t v = 0; v < vocab; v++)
-            if (!isfinite(row[v]))
-                return err_set(e, E_NUMERIC, "sequence %u: the logits after position %u are not finite",
-                               l->seq + 1, first + r);
-        if (vocab != stride) memmove(s->logits + (size_t)r * vocab, row, vocab * sizeof *row);
-    }
+    uint32_t cols = s->plan->vocab_rows;
+    for (size_t i = 0; i < (size_t)n * cols; i++)
+        if (!isfinite(s->logits[i]))
+            return err_set(e, E_NUMERIC, "sequence %u: the logits after position %u are not finite",
+                           l->seq + 1, first + (uint32_t)(i / cols));
     return s->sink(s->ctx, l->seq, first, n, s->logits, e);
 }
 

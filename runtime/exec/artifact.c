@@ -257,9 +257,9 @@ static bool check_selftest(const Artifact *a, Err *e) {
     Selftest x;
     artifact_selftest(a, &x);
     for (uint32_t i = 0; i < x.n_ids + x.n_columns; i++) // the columns follow the ids
-        if (x.ids[i] < 0 || (uint32_t)x.ids[i] >= a->plan->vocab)
+        if (x.ids[i] < 0 || (uint32_t)x.ids[i] >= a->plan->vocab_rows)
             return err_set(e, E_ARTIFACT, "self-test section: entry %u is %d, outside the vocabulary of %u",
-                           i, x.ids[i], a->plan->vocab);
+                           i, x.ids[i], a->plan->vocab_rows);
     return true;
 }
 

@@ -45,7 +45,7 @@ static bool check_numbers(const PlanChecker *c) {
            check_range(c, "vocab", p->vocab, 1, p->vocab_rows) &&
            check_range(c, "hidden", p->hidden, 1, 1 << 20) &&
            check_range(c, "n_layers", p->n_layers, 1, 1 << 16) &&
-           check_range(c, "context", p->context, 2, 1 << 26) &&
+           check_range(c, "context", p->context, 1, 1 << 26) &&
            check_range(c, "tokens_max", p->tokens_max, 1, 1 << 20) &&
            check_range(c, "rows_max", p->rows_max, 1, p->tokens_max) &&
            check_range(c, "seqs_max", p->seqs_max, 1, p->rows_max) &&
