@@ -20,7 +20,7 @@ MAY_INCLUDE = {
     "runtime/verbs": ["runtime"],
     "runtime/main.c": ["runtime/base", "runtime/verbs"],
     "compiler/frontend": ["runtime/base", "runtime/text", "compiler/ir", "compiler/codegen/embedded.h"],
-    "compiler/ir": ["runtime/base", "runtime/format.h", "compiler/frontend/source.h", "templates/templates.def"],
+    "compiler/ir": ["runtime/base", "runtime/format.h", "compiler/frontend/source.h", "compiler/passes/fuse.h", "templates/templates.def"],
     "compiler/targets": ["runtime/base", "runtime/format.h", "compiler/ir", "templates/templates.def"],
     "compiler/passes": ["runtime/base", "runtime/format.h", "compiler/ir", "compiler/targets", "compiler/pack/layout.h"],
     "compiler/codegen": ["runtime/base", "runtime/format.h", "compiler/ir", "compiler/targets", "templates/templates.def"],

@@ -1,5 +1,6 @@
 // Shape rules, one function each, named by op.def. They read q->in and q->attrs and write q->out.
 #include "compiler/ir/op.h"
+#include "compiler/passes/fuse.h"
 #include "runtime/base/num.h"
 
 #define OP(name, inputs, results, attrs, shape, flags) bool shape_##shape(ShapeQuery *q);
@@ -298,9 +299,16 @@ bool shape_all_gather(ShapeQuery *q) {
 // ---- fused ---------------------------------------------------------------------------------------------
 
 bool shape_norm_add(ShapeQuery *q) {
-    if (!active(q, 0, 2, 2)) return false;
-    for (uint32_t i = 1; i < q->n_in; i++)
-        if (!type_eq(q->in[i], q->in[0]) && !vector(q, i, last(q->in[0]))) return false;
+    static const char *const forms[] = {FORM_ADD_NORM, FORM_POST_ADD_NORM, FORM_POST_ADD};
+    const char *form = attr(q, "form")->name;
+    if (!one_of(q, "form", forms, COUNT_OF(forms)) || !active(q, 0, 2, 2)) return false;
+    uint32_t n = strcmp(form, FORM_POST_ADD_NORM) ? 3 : 4;
+    if (q->n_in != n)
+        return diag_error(q->d, E_IR_INVALID, q->at, "%s: form %s takes %u inputs, not %u", q->what, form, n,
+                          q->n_in);
+    if (!type_eq(q->in[0], q->in[1])) return wrong(q, 1, type_text(q, q->in[0]));
+    for (uint32_t i = 2; i < n; i++)
+        if (!vector(q, i, last(q->in[0]))) return false;
     q->out[0] = q->out[1] = q->in[0];
     return true;
 }
