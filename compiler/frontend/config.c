@@ -216,18 +216,17 @@ static bool read_fields(Reader *r) {
     return ok;
 }
 
-static const char *theta_key(const Family *f, ConfigField field) {
+static bool has_field(const Family *f, ConfigField field) {
     for (uint32_t i = 0; i < f->n_fields; i++)
-        if (f->fields[i].field == (int)field) return f->fields[i].keys[0];
-    return NULL;
+        if (f->fields[i].field == (int)field) return true;
+    return false;
 }
 
 static bool read_rope(Reader *r) {
     Config *c = r->out;
-    RopeDefaults defaults = {.theta_key = theta_key(c->family, CFG_rope_theta),
-                             .local_theta_key = theta_key(c->family, CFG_rope_local_theta),
-                             .theta = config_real(c, CFG_rope_theta),
+    RopeDefaults defaults = {.theta = config_real(c, CFG_rope_theta),
                              .local_theta = config_real(c, CFG_rope_local_theta),
+                             .local = has_field(c->family, CFG_rope_local_theta),
                              .max_position = config_real(c, CFG_max_position)};
     return rope_read(r->src, r->text, &defaults, &c->rope_full, &c->rope_sliding, r->diags);
 }

@@ -27,32 +27,40 @@ static const char *folder_of(Arena *a, const char *path) {
     return slash ? arena_strndup(a, path, (size_t)(slash - path) + (slash == path)) : ".";
 }
 
-// `config` of the recipe may name the file or its folder.
-static const char *config_file(Arena *a, const char *path) {
-    return dir_exists(path) ? path_join(a, path, "config.json") : path;
+// The recipe as a whole, for what is missing in it.
+static Span recipe_span(Arena *a, const Recipe *r) {
+    Source *src = ARENA_NEW(a, Source);
+    src->name = r->path;
+    return r->path ? SPAN_FILE(src) : SPAN_NONE;
+}
+
+static bool need_checkpoint(Arena *a, const Recipe *r, Diags *d) {
+    if (r->model && dir_exists(r->model)) return true;
+    if (r->model) {
+        diag_error(d, E_FILE, r->at[RECIPE_model], "there is no checkpoint folder `%s`", r->model);
+        diag_hint(d,
+                  "put the checkpoint there, name another with --set model=FOLDER, or use --random-weights");
+    } else {
+        diag_error(d, E_RECIPE_VALUE, recipe_span(a, r),
+                   "the recipe has no `model`, the folder of a checkpoint");
+        diag_hint(d, "add `model: FOLDER`, or use --random-weights");
+    }
+    return false;
 }
 
 // Where config.json is: with random weights the recipe's `config` goes first, else the checkpoint's own.
 static const char *find_config(Arena *a, const Recipe *r, ModelOptions o, Diags *d) {
-    if (!o.random_weights && !r->model) {
-        diag_error(d, E_RECIPE_VALUE, SPAN_NONE, "the recipe has no `model`, the folder of a checkpoint");
-        diag_hint(d, "add `model: FOLDER`, or compile with --random-weights");
-        return NULL;
-    }
-    if (!o.random_weights && !dir_exists(r->model)) {
-        diag_error(d, E_FILE, r->at[RECIPE_model], "there is no checkpoint folder `%s`", r->model);
-        diag_hint(
-            d,
-            "put the checkpoint there, name another folder with --set model=FOLDER, or use --random-weights");
-        return NULL;
-    }
+    if (!o.random_weights && !need_checkpoint(a, r, d)) return NULL;
     const char *own = r->model ? path_join(a, r->model, "config.json") : NULL;
-    if (!r->config || (!o.random_weights && file_exists(own))) {
-        if (own) return own;
-        diag_error(d, E_RECIPE_VALUE, SPAN_NONE, "the recipe has neither `config` nor `model`");
+    if (own && (!r->config || (!o.random_weights && file_exists(own)))) return own;
+    if (!r->config) {
+        diag_error(d, E_RECIPE_VALUE, recipe_span(a, r), "the recipe has neither `config` nor `model`");
         return NULL;
     }
-    return config_file(a, r->config);
+    const char *path = dir_exists(r->config) ? path_join(a, r->config, "config.json") : r->config;
+    if (file_exists(path)) return path;
+    diag_error(d, E_FILE, r->at[RECIPE_config], "there is no configuration at `%s`", path);
+    return NULL;
 }
 
 static bool find_tokenizer(Arena *a, Model *m, Diags *d) {
@@ -122,8 +130,8 @@ static void note_unused(Arena *a, Model *m) {
     StrBuf list = {0};
     for (size_t i = 0; i < n && i < NAMES_SHOWN; i++)
         buf_printf(&list, "%s" STR_FMT, i ? ", " : "", STR_ARG(names[i]));
-    note(a, m, "%zu tensor%s of the checkpoint not used: %s%s", n, n == 1 ? " is" : "s are", buf_cstr(&list),
-         n > NAMES_SHOWN ? ", ..." : "");
+    note(a, m, "%zu tensor%s of the checkpoint %s not used: %s%s", n, n == 1 ? "" : "s",
+         n == 1 ? "is" : "are", buf_cstr(&list), n > NAMES_SHOWN ? ", ..." : "");
     buf_free(&list);
 }
 

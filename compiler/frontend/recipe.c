@@ -40,8 +40,8 @@ static Str shown(const Yaml *y) { return (Str){y->s.ptr, MIN(y->s.len, (size_t)6
 
 static bool wrong(Reader *r, RecipeField f, const Yaml *y, const char *want) {
     if (y->kind != YAML_SCALAR)
-        diag_error(r->diags, E_RECIPE_VALUE, yaml_span(r->src, y), "`%s` must be %s, not %s", names[f], want,
-                   yaml_kind_name(y));
+        diag_error(r->diags, E_RECIPE_VALUE, yaml_span(r->src, y), "`%s` must be %s, not %s of %u", names[f],
+                   want, yaml_kind_name(y), y->n);
     else
         diag_error(r->diags, E_RECIPE_VALUE, yaml_span(r->src, y), "`%s` must be %s, not %s`" STR_FMT "`",
                    names[f], want, y->plain ? "" : "the text ", STR_ARG(shown(y)));

@@ -11,7 +11,6 @@ typedef struct {
     const Source *src;
     const Json *places[2]; // rope_scaling, rope_parameters or its part for this layer type
     const Json *config;    // top level
-    const char *theta_key; // in `config`
     Diags *diags;
 } Reader;
 
@@ -133,10 +132,7 @@ static bool read_yarn(const Reader *r, double max_position, RopeSpec *s) {
 static bool read_spec(const Reader *r, double theta, double max_position, RopeSpec *s) {
     *s = (RopeSpec){.theta = theta, .factor = 1, .attention_factor = 1};
     if (!read_kind(r, &s->kind) || !refuse_others(r)) return false;
-    const Json *j = find(r, "rope_theta");
-    if (!j) j = json_get(r->config, r->theta_key);
-    bool ok = json_absent(j) || number(r, j, json_absent(find(r, "rope_theta")) ? r->theta_key : "rope_theta",
-                                       1.001, 1e12, &s->theta);
+    bool ok = optional(r, "rope_theta", 1.001, 1e12, &s->theta);
     switch (s->kind) {
     case ROPE_DEFAULT: return ok;
     case ROPE_LINEAR: return required(r, s->kind, "factor", 1, 1e4, &s->factor) && ok;
@@ -160,7 +156,7 @@ static const Json *object(const Source *src, const Json *parent, const char *key
 
 bool rope_read(const Source *src, const Json *config, const RopeDefaults *defaults, RopeSpec *full,
                RopeSpec *sliding, Diags *d) {
-    bool ok = true, local = defaults->local_theta_key != NULL;
+    bool ok = true, local = defaults->local;
     const Json *scaling = object(src, config, "rope_scaling", &ok, d);
     const Json *params = object(src, config, "rope_parameters", &ok, d);
     bool nested = !json_absent(json_get(params, "full_attention")) ||
@@ -171,13 +167,13 @@ bool rope_read(const Source *src, const Json *config, const RopeDefaults *defaul
         of_sliding = object(src, params, "sliding_attention", &ok, d);
     }
     if (!ok) return false;
-    Reader r = {src, {scaling, of_full}, config, defaults->theta_key, d};
+    Reader r = {src, {scaling, of_full}, config, d};
     ok = read_spec(&r, defaults->theta, defaults->max_position, full);
     if (!local && !nested) {
         *sliding = *full;
         return ok;
     }
-    Reader s = {src, {NULL, of_sliding}, config, local ? defaults->local_theta_key : defaults->theta_key, d};
+    Reader s = {src, {NULL, of_sliding}, config, d};
     return read_spec(&s, local ? defaults->local_theta : defaults->theta, defaults->max_position, sliding) &&
            ok;
 }

@@ -16,16 +16,15 @@ typedef struct {
     double attention_factor;                  // cos and sin are multiplied by it; 1 but for yarn
 } RopeSpec;
 
-// Defaults of the family and of the file's other keys.
+// What is known before the objects are read: the top-level keys, or the family's defaults.
 typedef struct {
-    const char *theta_key,
-        *local_theta_key; // top-level keys; local NULL: sliding layers rotate like full ones
     double theta, local_theta;
+    bool local; // sliding layers rotate in their own way (Gemma); else like full ones
     double max_position;
 } RopeDefaults;
 
-// Reads `rope_parameters` (flat or by layer type), `rope_scaling` and the top-level keys of `config`. Wrong
-// values are E_CONFIG_VALUE, unknown kinds E_CONFIG_UNSUPPORTED; false then.
+// Reads `rope_parameters` (flat or by layer type) and `rope_scaling` of `config`. Wrong values are
+// E_CONFIG_VALUE, unknown kinds E_CONFIG_UNSUPPORTED; false then.
 bool rope_read(const Source *src, const Json *config, const RopeDefaults *defaults, RopeSpec *full,
                RopeSpec *sliding, Diags *d);
 

@@ -37,6 +37,6 @@ const Yaml *yaml_read(Arena *a, const char *path, const Source **src, Diags *d);
 const YamlMember *yaml_find(const Yaml *map, const char *key); // NULL when absent or not a map
 const Yaml *yaml_get(const Yaml *map, const char *key);        // its value
 bool yaml_is_null(const Yaml *y);                              // plain `null`, `~` or nothing
-const char *yaml_kind_name(const Yaml *y);                     // "a list", "a map", "text", "nothing", for messages
+const char *yaml_kind_name(const Yaml *y); // "a list", "a map", "text", "nothing", for messages
 static inline Span yaml_span(const Source *src, const Yaml *y) { return (Span){src, y->begin, y->end}; }
 #endif
