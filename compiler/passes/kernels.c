@@ -1,0 +1,171 @@
+// The second half of select: the target chooses a kernel for every step and bucket; equal ones are one kernel
+// with a readable name.
+#include "compiler/passes/plan_work.h"
+#include "runtime/base/num.h"
+
+// How kernels are called: fields in braces, then a word for each field that is not 0. Kernels that differ in
+// something else get a number.
+static const struct {
+    const char *template_, *name, *flags;
+} names[] = {
+    {"embed", "embed_{format}_h{hidden}", ""},
+    {"norm_add", "norm_add_h{hidden}", "has_branch add has_post post has_out norm count rows"},
+    {"linear", "linear_{format}_n{n}_k{k}", "has_bias bias softcap cap count rows"},
+    {"gate_up", "gate_up_{format}_{act}_f{f}_k{k}", ""},
+    {"act_mul", "act_mul_{act}_f{f}", ""},
+    {"rope_write", "rope_write_q{heads}_kv{kv_heads}_d{head_dim}", "has_norm norm"},
+    {"attention", "attention_q{heads}_kv{kv_heads}_d{head_dim}", "window window"},
+    {"moe_route", "moe_route_e{experts}_k{k}", ""},
+    {"moe_gate_up", "moe_gate_up_{format}_{act}_e{experts}_f{f}_k{k}", ""},
+    {"moe_down", "moe_down_{format}_e{experts}_n{n}_k{k}", ""},
+    {"gather_rows", "gather_rows_h{hidden}", ""},
+    {"sample", "sample_v{vocab_rows}", ""},
+    {"advance", "advance", ""},
+};
+
+static const SpecField *find_field(const Step *s, Str key) {
+    for (uint32_t i = 0; i < s->n_spec; i++)
+        if (str_is(key, s->spec[i].key)) return &s->spec[i];
+    CHECK(!"a field of the template");
+    return NULL;
+}
+
+static void put_field(StrBuf *b, const SpecField *f) {
+    if (f->kind == 'n')
+        buf_puts(b, f->n);
+    else
+        buf_printf(b, "%llu", (unsigned long long)f->u);
+}
+
+static bool is_set(const SpecField *f) { return f->kind == 'f' ? f->f != 0 : f->u != 0; }
+
+static Str next_word(const char **at) {
+    const char *begin = *at + strspn(*at, " ");
+    *at = begin + strcspn(begin, " ");
+    return (Str){begin, (size_t)(*at - begin)};
+}
+
+static void base_name(const Step *s, StrBuf *b) {
+    size_t row = 0;
+    while (row < COUNT_OF(names) && strcmp(names[row].template_, s->template_)) row++;
+    CHECK(row < COUNT_OF(names));
+    for (const char *c = names[row].name; *c; c++) {
+        if (*c != '{') {
+            buf_putc(b, *c);
+            continue;
+        }
+        size_t len = strcspn(++c, "}");
+        put_field(b, find_field(s, (Str){c, len}));
+        c += len;
+    }
+    for (const char *at = names[row].flags; *at;) {
+        Str key = next_word(&at), word = next_word(&at);
+        if (is_set(find_field(s, key))) buf_printf(b, "_" STR_FMT, STR_ARG(word));
+    }
+}
+
+static bool same_spec(const PlanKernel *k, const Step *s) {
+    if (strcmp(k->template_, s->template_) || k->n_spec != s->n_spec) return false;
+    for (uint32_t i = 0; i < s->n_spec; i++) {
+        const SpecField *a = &k->spec[i], *b = &s->spec[i];
+        if (a->kind == 'n' ? strcmp(a->n, b->n) != 0 : a->kind == 'f' ? a->f != b->f : a->u != b->u)
+            return false;
+    }
+    return true;
+}
+
+typedef struct {
+    Plan *p;
+    const PassContext *c;
+    Diags *d;
+    uint32_t cap_kernels, cap_rejected;
+} Chooser;
+
+static bool name_taken(const Plan *p, const char *name) {
+    for (uint32_t i = 0; i < p->n_kernels; i++)
+        if (!strcmp(p->kernels[i].name, name)) return true;
+    return false;
+}
+
+// The kernel of a step with this choice; *added tells whether it is new.
+static uint32_t intern(Chooser *x, const Step *s, const KernelChoice *choice, bool *added) {
+    Plan *p = x->p;
+    *added = false;
+    for (uint32_t i = 0; i < p->n_kernels; i++)
+        if (p->kernels[i].threads == choice->threads && p->kernels[i].shared_bytes == choice->shared_bytes &&
+            same_spec(&p->kernels[i], s))
+            return i;
+    *added = true;
+    StrBuf b = {0};
+    base_name(s, &b);
+    const char *base = arena_strdup(x->c->arena, buf_cstr(&b)), *name = base;
+    buf_free(&b);
+    for (uint32_t n = 2; name_taken(p, name); n++) name = arena_printf(x->c->arena, "%s_%u", base, n);
+    PlanKernel k = {.name = name, .template_ = s->template_, .n_spec = s->n_spec};
+    k.spec = ARENA_ARRAY(x->c->arena, SpecField, s->n_spec);
+    memcpy(k.spec, s->spec, s->n_spec * sizeof *s->spec);
+    k.threads = choice->threads, k.shared_bytes = choice->shared_bytes;
+    p->kernels = plan_grow(x->c->arena, p->kernels, p->n_kernels, &x->cap_kernels, sizeof *p->kernels);
+    p->kernels[p->n_kernels] = k;
+    return p->n_kernels++;
+}
+
+static void add_rejected(Chooser *x, const char *what, const KernelAnswer *answer) {
+    Plan *p = x->p;
+    for (uint32_t i = 0; i < answer->n_rejected; i++) {
+        p->rejected =
+            plan_grow(x->c->arena, p->rejected, p->n_rejected, &x->cap_rejected, sizeof *p->rejected);
+        p->rejected[p->n_rejected++] =
+            (PlanRejected){what, arena_strdup(x->c->arena, answer->rejected[i].reason)};
+    }
+}
+
+static bool fits_template(const Step *s) {
+    Template t;
+    if (!template_find(s->template_, &t) || t.n_args != s->n_args || t.n_fields != s->n_spec) return false;
+    for (uint32_t i = 0; i < s->n_spec; i++)
+        if (!str_is(t.fields[i].key, s->spec[i].key) || t.fields[i].kind != s->spec[i].kind) return false;
+    return true;
+}
+
+// What was rejected is the same for every step of a kernel and bucket: it is told once.
+static bool choose(Chooser *x, Step *s, uint32_t i, uint32_t bucket, uint64_t *told) {
+    KernelAsk ask = {.template_ = s->template_, .spec = s->spec, .n_spec = s->n_spec, .bucket = bucket};
+    step_cost(s, bucket, x->p->seqs_max, &ask.bytes_read, &ask.bytes_written, &ask.flops);
+    KernelAnswer answer;
+    const Target *t = x->c->target;
+    if (!t->choose(t, &ask, &answer))
+        return diag_error(x->d, E_NO_KERNEL, SPAN_NONE, "%s: %s", s->origin,
+                          answer.n_rejected ? answer.rejected[0].reason : "no kernel is legal");
+    bool added;
+    uint32_t k = intern(x, s, &answer.best, &added);
+    s->kernels[i] = (StepKernel){answer.best, k};
+    if (added) told[k] = 0;
+    if (told[k] >> i & 1) return true;
+    told[k] |= 1ull << i;
+    add_rejected(
+        x,
+        arena_printf(x->c->arena, "%s, bucket %u, grid %u", x->p->kernels[k].name, bucket, answer.best.grid),
+        &answer);
+    return true;
+}
+
+bool plan_kernels(Plan *p, const PassContext *c, Diags *d) {
+    Chooser x = {.p = p, .c = c, .d = d};
+    PlanWork *w = p->work;
+    size_t kernels_max = 0;
+    for (int kind = ADA_PROGRAM_BODY; kind < ADA_PROGRAM_KINDS; kind++)
+        plan_buckets(c, p, (AdaProgramKind)kind, &w->buckets[kind]);
+    for (uint32_t i = 0; i < w->n_steps; i++) kernels_max += w->buckets[w->steps[i].program].n;
+    uint64_t *told = ARENA_ARRAY(c->arena, uint64_t, kernels_max);
+    for (uint32_t i = 0; i < w->n_steps; i++) {
+        Step *s = &w->steps[i];
+        const BucketList *buckets = &w->buckets[s->program];
+        if (s->kind != ADA_LAUNCH_KERNEL) continue;
+        CHECK(fits_template(s) && buckets->n <= 64);
+        s->kernels = ARENA_ARRAY(c->arena, StepKernel, buckets->n);
+        for (uint32_t j = 0; j < buckets->n; j++)
+            if (!choose(&x, s, j, buckets->items[j], told)) return false;
+    }
+    return true;
+}
