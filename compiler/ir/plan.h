@@ -51,7 +51,7 @@ typedef struct {
 } PlanProgram;
 
 // VALUES: the tensor itself in `layout`; its rows (parts one after the other) are `stack` times `rows` of
-// `cols`, and each stack is padded to whole tiles by itself (gate, up; experts). A vector is one row.
+// `cols`, and each stack (expert) is padded to whole tiles by itself. A vector is one row.
 // ROW_SCALES: f32[stack * rows] (cols 1), each row's NVFP4 global scale (1 for 16-bit weights).
 typedef enum { PLAN_WEIGHT_VALUES, PLAN_WEIGHT_ROW_SCALES } PlanWeightKind;
 typedef struct {

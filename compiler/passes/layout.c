@@ -4,7 +4,7 @@
 #include "compiler/passes/plan_work.h"
 #include "runtime/base/num.h"
 
-enum { USED_GATHER = 1, USED_LINEAR = 2, USED_HALVES = 4, USED_VECTOR = 8 };
+enum { USED_GATHER = 1, USED_LINEAR = 2, USED_VECTOR = 4 };
 
 const char *node_origin(Arena *a, const Node *n) {
     const char *from = n->origin && *n->origin ? arena_printf(a, " (%s)", n->origin) : "";
@@ -78,7 +78,7 @@ static bool choose_layout(const Target *t, const Weight *w, unsigned used, AdaLa
     if (used & USED_LINEAR)
         *out = t->linear[w->type.dtype];
     else if (used & USED_GATHER)
-        *out = t->gather[w->type.dtype] ? t->gather[w->type.dtype] : t->linear[w->type.dtype];
+        *out = t->gather[w->type.dtype];
     else
         *out = ADA_LAYOUT_ROWS_F32;
     return *out != 0;
@@ -97,7 +97,6 @@ static bool place_weight(Plan *p, const PassContext *c, WeightId id, unsigned us
     pw.cols = (uint64_t)w->type.dim[rank - 1];
     if (rank > 1) pw.rows = (uint64_t)w->type.dim[rank - 2];
     if (rank > 2) pw.stack = (uint64_t)w->type.dim[0];
-    if (used & USED_HALVES) pw.rows /= 2, pw.stack *= 2;
     const LayoutInfo *info = layout_info(pw.layout);
     if (pw.cols % info->cols_tile)
         return diag_error(d, E_NO_KERNEL, SPAN_NONE,
@@ -125,9 +124,9 @@ static bool place_weight(Plan *p, const PassContext *c, WeightId id, unsigned us
 
 static unsigned use_of(const Node *n, uint32_t input) {
     if (n->op == OP_embed) return USED_GATHER;
-    if (n->op == OP_gate_up || n->op == OP_expert_gate_up) return USED_LINEAR | USED_HALVES;
-    if ((n->op == OP_linear || n->op == OP_expert_linear) && input == 1) return USED_LINEAR;
-    return USED_VECTOR;
+    bool linear =
+        n->op == OP_linear || n->op == OP_expert_linear || n->op == OP_gate_up || n->op == OP_expert_gate_up;
+    return linear && input == 1 ? USED_LINEAR : USED_VECTOR;
 }
 
 // k_scale and v_scale of a layer as a constant of the graph; layers with equal scales share it.

@@ -126,7 +126,6 @@ static const char *format_of(const Select *s, ValueId w) { return dtype_name(typ
 static bool lower_embed(Select *s, const Node *n) {
     const Node *scaled = only_user(s, n->result, OP_scale);
     const PlanWeight *table = &s->p->weights[weight_at(s, n->inputs[0], false)];
-    bool rows = table->layout == s->c->target->gather[type_of(s, n->inputs[0]).dtype];
     Step *t = node_step(s, n, "embed");
     take(t, weight(s, n->inputs[0]));
     take(t, role(ADA_ROLE_IDS));
@@ -135,7 +134,10 @@ static bool lower_embed(Select *s, const Node *n) {
     field_u(t, "hidden", table->cols);
     field_u(t, "vocab", table->rows);
     field_f(t, "scale", scaled ? node_real(scaled, "by") : 1);
-    field_n(t, "format", arena_printf(s->c->arena, rows ? "%s" : "%s_tiled", format_of(s, n->inputs[0])));
+    field_n(t, "format",
+            table->layout == ADA_LAYOUT_ROWS_F32    ? "rows_f32"
+            : table->layout == ADA_LAYOUT_ROWS_BF16 ? "rows_bf16"
+                                                    : format_of(s, n->inputs[0]));
     t->write_per_row = row_bytes(s, n->result);
     t->read_per_row = t->write_per_row / 2;
     t->flops_per_row = table->cols;
