@@ -209,7 +209,7 @@ static bool sum(Shape *s, uint64_t *out) {
     return true;
 }
 
-// dim: product of factors and of sums in brackets
+// dim: product of factors and of sums in brackets, or half of it: D/2
 static bool dim(Shape *s, uint64_t *out) {
     *out = 1;
     do {
@@ -218,6 +218,10 @@ static bool dim(Shape *s, uint64_t *out) {
         if (!(bracket ? sum(s, &more) : factor(s, &more)) || !u64_mul(*out, more, out)) return false;
         if (bracket && !next_is(s, ')')) return false;
     } while (next_is(s, '*'));
+    uint64_t by;
+    if (!next_is(s, '/')) return true;
+    if (!factor(s, &by) || !by) return false;
+    *out /= by;
     return true;
 }
 

@@ -14,12 +14,27 @@ typedef struct {
     ValueId *version; // [values]: views of the same bytes at the same time have equal versions
 } Schedule;
 
+// "q_proj+k_proj+v_proj.3" for the linear of that weight in layer 3.
+static const char *storage_name(Schedule *s, const Node *n) {
+    Str name = str_of(op_name(n->op));
+    if (n->op == OP_linear) {
+        const Node *weight = value_node(s->w->graph, n->inputs[1]);
+        Str rest = str_of(node_name(weight, "name"));
+        if (str_ends(rest, STR(".weight"))) rest.len -= strlen(".weight");
+        name = rest;
+        for (size_t i = 0; i < rest.len; i++)
+            if (rest.ptr[i] == '.') name = str_from(rest, i + 1);
+    }
+    if (n->layer < 0) return str_dup(s->c->arena, name).ptr;
+    return arena_printf(s->c->arena, STR_FMT ".%d", STR_ARG(name), n->layer);
+}
+
 static void new_storage(Schedule *s, ValueId v, const Node *n) {
     PlanWork *w = s->w;
     Type t = w->graph->values[v].type;
     Storage st = {.row_bytes = 4, .count = t.dim[0] == DIM_R ? COUNT_ROWS : COUNT_TOKENS};
     for (uint32_t i = 1; i < t.rank; i++) st.row_bytes *= (uint64_t)t.dim[i];
-    st.name = n->layer < 0 ? op_name(n->op) : arena_printf(s->c->arena, "%s.%d", op_name(n->op), n->layer);
+    st.name = storage_name(s, n);
     w->storages = plan_grow(s->c->arena, w->storages, w->n_storages, &s->cap_storages, sizeof *w->storages);
     w->storages[w->n_storages] = st;
     w->storage_of[v] = w->n_storages++;
