@@ -123,12 +123,15 @@ def programs(n, variant):
 
 
 def unit_tests(n, variant, libs):
-    outs = []
-    for f in sources("tests/unit/test_*.c"):
+    outs, benches = [], []
+    harness = objects(n, variant, sources("tests/kernels/harness*.c"))
+    for f in sources("tests/unit/test_*.c", "tests/kernels/test_*.c", "tests/bench/bench_*.c"):
         out = f"build/{variant}/tests/{pathlib.Path(f).stem}"
-        n.build(out, f"link_{variant}", objects(n, variant, [f]) + libs, libs="-lcmocka " + static_libs(COMPILER_LIBS))
-        outs.append(out)
+        extra = [] if f.startswith("tests/unit/") else harness
+        n.build(out, f"link_{variant}", objects(n, variant, [f]) + extra + libs, libs="-lcmocka " + static_libs(COMPILER_LIBS))
+        (benches if f.startswith("tests/bench/") else outs).append(out)
     n.build(f"unit-{variant}", "phony", outs)
+    n.build(f"bench-{variant}", "phony", benches)
 
 
 def fuzz_targets(n, libs):

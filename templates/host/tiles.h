@@ -43,13 +43,17 @@ INLINE void direct_nvfp4(const uint8_t *w, uint32_t k, uint32_t n_tiles, const f
                          uint32_t n_tok, f32x8 acc[][4]) {
     const size_t stride = tile_bytes(FORMAT_NVFP4, k);
     for (uint32_t col = 0; col < k; col += NVFP4_COLS, w += NVFP4_BYTES)
+#pragma GCC unroll 8
         for (uint32_t half = 0; half < 2; half++)
+#pragma GCC unroll 8
             for (uint32_t octet = 0; octet < 2 * n_tiles; octet++) {
                 const uint8_t *block = w + octet / 2 * stride;
                 f32x8 scale = scales_load(block + octet % 2 * 8), value[8];
                 nvfp4_expand(block + TILE_ROWS + half * 64 + octet % 2 * 32, value);
+#pragma GCC unroll 8
                 for (uint32_t i = 0; i < 8; i++) {
                     f32x8 v = value[i] * scale;
+#pragma GCC unroll 8
                     for (uint32_t t = 0; t < n_tok; t++)
                         acc[t][octet] = f32x8_fma(v, f32x8_set1(x[t][col + half * 8 + i]), acc[t][octet]);
                 }
@@ -60,10 +64,13 @@ INLINE void direct_bf16(const uint8_t *w, uint32_t k, uint32_t n_tiles, const fl
                         f32x8 acc[][4]) {
     const size_t stride = tile_bytes(FORMAT_BF16, k);
     for (uint32_t col = 0; col < k; col += BF16_COLS, w += BF16_BYTES)
+#pragma GCC unroll 8
         for (uint32_t octet = 0; octet < 2 * n_tiles; octet++) {
             f32x8 value[2];
             bf16_expand(w + octet / 2 * stride + octet % 2 * 32, value);
+#pragma GCC unroll 8
             for (uint32_t i = 0; i < 2; i++)
+#pragma GCC unroll 8
                 for (uint32_t t = 0; t < n_tok; t++)
                     acc[t][octet] = f32x8_fma(value[i], f32x8_set1(x[t][col + i]), acc[t][octet]);
         }
@@ -72,13 +79,17 @@ INLINE void direct_bf16(const uint8_t *w, uint32_t k, uint32_t n_tiles, const fl
 INLINE void direct(uint32_t format, const uint8_t *w, uint32_t k, uint32_t n_tiles, const float *const *x,
                    uint32_t n_tok, float *out, uint32_t out_stride) {
     f32x8 acc[DIRECT_TOKENS][4];
+#pragma GCC unroll 8
     for (uint32_t t = 0; t < n_tok; t++)
+#pragma GCC unroll 8
         for (uint32_t o = 0; o < 2 * n_tiles; o++) acc[t][o] = f32x8_set1(0);
     if (format == FORMAT_NVFP4)
         direct_nvfp4(w, k, n_tiles, x, n_tok, acc);
     else
         direct_bf16(w, k, n_tiles, x, n_tok, acc);
+#pragma GCC unroll 8
     for (uint32_t t = 0; t < n_tok; t++)
+#pragma GCC unroll 8
         for (uint32_t o = 0; o < 2 * n_tiles; o++) f32x8_store(out + t * out_stride + o * 8, acc[t][o]);
 }
 

@@ -23,11 +23,11 @@ INLINE f32x8 f32x8_round(f32x8 x) {
 }
 INLINE i32x8 f32x8_to_i32(f32x8 x) { return (i32x8)_mm256_cvtps_epi32((__m256)x); } // rounds to nearest
 
-// Eight block scales, E4M3 without sign: exponent and mantissa fields move to fp32's, 2^120 makes up for the
+// Eight block scales, E4M3 without sign: exponent and mantissa fields move to fp16's, 2^8 makes up for the
 // bias; exact, subnormals included.
 INLINE f32x8 scales_load(const uint8_t *p) {
-    __m256i b = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
-    return (f32x8)_mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(b, 20)), _mm256_set1_ps(0x1p120f));
+    __m128i h = _mm_slli_epi16(_mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)p)), 7);
+    return (f32x8)_mm256_mul_ps(_mm256_cvtph_ps(h), _mm256_set1_ps(0x1p8f));
 }
 
 // 8 rows x 8 columns of E2M1 in 32 bytes (picture in compiler/pack/layout.h) -> w[column] with a row a lane.
