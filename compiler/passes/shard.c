@@ -100,6 +100,17 @@ static Str free_name(Shard *s, Str name, ShardRule rule) {
         arena_printf(s->r.out->arena, STR_FMT ".%s", STR_ARG(name), rule == SHARD_ROWS ? "rows" : "cols"));
 }
 
+// The rules that the weight came with are what its family would like; the graph decides.
+static Weight with_rule(Shard *s, const Weight *like, ShardRule rule, uint32_t units) {
+    Weight w = *like;
+    w.parts = ARENA_ARRAY(s->r.out->arena, WeightPart, w.n_parts);
+    for (uint32_t i = 0; i < w.n_parts; i++) {
+        w.parts[i] = like->parts[i];
+        w.parts[i].rule = rule, w.parts[i].units = units;
+    }
+    return w;
+}
+
 // A node that reads the rank's share of the weight behind value `v` of the old graph.
 static ValueId read_share(Shard *s, ValueId v, ShardRule rule, uint32_t units) {
     const Node *def = value_node(s->r.in, v);
@@ -107,15 +118,11 @@ static ValueId read_share(Shard *s, ValueId v, ShardRule rule, uint32_t units) {
         refuse(s, "a linear whose weight is computed cannot be divided");
         return NO_ID;
     }
-    Weight w = *node_weight(s->r.in, def);
+    Weight w = with_rule(s, node_weight(s->r.in, def), rule, units);
     if (!w.n_parts) {
         refuse(s, "a linear whose weight is a constant cannot be divided");
         return NO_ID;
     }
-    WeightPart *parts = ARENA_ARRAY(s->r.out->arena, WeightPart, w.n_parts);
-    memcpy(parts, w.parts, w.n_parts * sizeof *parts);
-    for (uint32_t i = 0; i < w.n_parts; i++) parts[i].rule = rule, parts[i].units = units;
-    w.parts = parts;
     if (!local_type(s, &w, &w.type)) return NO_ID;
     w.name = free_name(s, w.name, rule);
     WeightId id = rewrite_find_weight(s->r.out, &w); // when another node reads the same share
@@ -128,7 +135,7 @@ static ValueId whole_value(Shard *s, ValueId v) {
     const Node *def = value_node(s->r.in, v);
     if (def->op != OP_weight) return s->r.map[v];
     if (s->whole[v] != NO_ID) return s->whole[v];
-    Weight w = *node_weight(s->r.in, def);
+    Weight w = with_rule(s, node_weight(s->r.in, def), SHARD_NONE, 0);
     w.name = free_name(s, w.name, SHARD_NONE);
     WeightId id = graph_add_weight(s->r.out, w);
     return s->whole[v] = rewrite_weight(&s->r, id, def->layer, def->origin);
