@@ -52,6 +52,21 @@ bool str_to_double(Str s, double *out) {
     return end == tmp + s.len && isfinite(*out) && !strpbrk(tmp, "xXnN");
 }
 
+size_t str_utf8_len(Str s) {
+    if (!s.len) return 0;
+    const unsigned char *p = (const unsigned char *)s.ptr;
+    if (p[0] < 0x80) return 1;
+    size_t n = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
+    if (p[0] < 0xC2 || p[0] > 0xF4 || s.len < n) return 0;
+    // the second byte of a character is narrowed where the first leaves overlong forms, surrogates or > 10FFFF
+    unsigned char low = p[0] == 0xE0 ? 0xA0 : p[0] == 0xF0 ? 0x90 : 0x80;
+    unsigned char high = p[0] == 0xED ? 0x9F : p[0] == 0xF4 ? 0x8F : 0xBF;
+    if (p[1] < low || p[1] > high) return 0;
+    for (size_t i = 2; i < n; i++)
+        if ((p[i] & 0xC0) != 0x80) return 0;
+    return n;
+}
+
 uint64_t str_hash(Str s) {
     uint64_t h = 0xcbf29ce484222325u;
     for (size_t i = 0; i < s.len; i++) h = (h ^ (unsigned char)s.ptr[i]) * 0x100000001b3u;
