@@ -245,7 +245,7 @@ static bool check_code(Verify *v) {
 Chat *chat_open(Arena *arena, const void *section, size_t len, Err *e) {
     Chat *c = ARENA_NEW(arena, Chat);
     Verify v = {.chat = c, .e = e};
-    uint32_t n_params;
+    uint32_t n_params = 0;
     if (!map_tables(c, &v.consts, &n_params, section, len, e) ||
         !check_tables(c, arena, v.consts, n_params, e))
         return NULL;
