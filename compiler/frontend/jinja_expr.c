@@ -148,7 +148,8 @@ static bool check_args(Expr *x, const Entry *e) {
 
 static bool emit_call(Expr *x, const Entry *e) {
     if (!check_args(x, e)) return false;
-    jinja_emit(x->j, (ChatOp)e->call.op, e->n | e->n_named << 8, e->call.arg);
+    uint32_t at = jinja_emit(x->j, (ChatOp)e->call.op, e->n | e->n_named << 8, e->call.arg);
+    x->j->code[at].line = (uint32_t)e->tok->begin;
     if (e->negate) jinja_emit(x->j, CHAT_OP_NOT, 0, 0);
     return true;
 }
@@ -267,6 +268,10 @@ static bool name(Expr *x) {
         if (str_is(t->s, words[i].name)) return constant(x, (ChatConst){.kind = words[i].kind});
     if (jinja_is_keyword(t->s))
         return jinja_fail(j, E_TEMPLATE, t, "expected a value instead of %s", jinja_tok_text(j, t));
+    bool of_macros = str_is(t->s, "varargs") || str_is(t->s, "kwargs") || str_is(t->s, "caller");
+    if (of_macros && j->function)
+        return jinja_fail(j, E_TEMPLATE_UNSUPPORTED, t, "%s inside of a macro is not supported",
+                          jinja_tok_text(j, t));
     if (str_is(t->s, "loop") && j->loop >= 0) {
         operand_done(x, LAST_LOOP, t, j->n_code);
     } else {
@@ -636,7 +641,8 @@ static bool after_operand(Expr *x, bool *more) {
     if (jinja_is(j, "if") && !(no_if && top(x)->level == G_BASE)) return push_condition(x);
     if (jinja_is(j, "else") && top(x)->level == P_COND_TEST) return turn_to_else(x);
     if (!reduce(x, P_COND_TEST)) return false;
-    if (jinja_is(j, ")") || jinja_is(j, "]") || jinja_is(j, "}")) return close_bracket(x);
+    bool closing = jinja_is(j, ")") || jinja_is(j, "]") || jinja_is(j, "}");
+    if (closing && top(x)->level != G_BASE) return close_bracket(x); // else of the parameters of a macro
     if (jinja_is(j, ",")) return comma(x, more);
     if (jinja_is(j, ":")) return colon(x, more);
     *more = false;

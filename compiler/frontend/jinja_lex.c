@@ -172,6 +172,11 @@ typedef struct {
     size_t n;
 } Brackets;
 
+static bool not_closed(JinjaLexer *lex, const Brackets *b) {
+    size_t at = b->at[b->n - 1];
+    return fail(lex, E_TEMPLATE, at, at + 1, "a bracket that is not closed");
+}
+
 static bool lex_bracket(JinjaLexer *lex, Brackets *b, char c, size_t at) {
     static const char open[] = "([{", close[] = ")]}";
     if (strchr(open, c)) {
@@ -183,8 +188,8 @@ static bool lex_bracket(JinjaLexer *lex, Brackets *b, char c, size_t at) {
     }
     const char *closing = strchr(close, c);
     if (!closing) return true;
-    if (!b->n || b->open[b->n - 1] != open[closing - close])
-        return fail(lex, E_TEMPLATE, at, at + 1, "a closing bracket without its opening one");
+    if (!b->n) return fail(lex, E_TEMPLATE, at, at + 1, "a closing bracket without its opening one");
+    if (b->open[b->n - 1] != open[closing - close]) return not_closed(lex, b);
     b->n--;
     return true;
 }
@@ -215,9 +220,7 @@ static bool lex_tag(JinjaLexer *lex, size_t tag, size_t at, bool is_print, Piece
     for (;;) {
         at = skip_space(lex, at);
         if (at >= lex->src->text.len) {
-            if (brackets.n)
-                return fail(lex, E_TEMPLATE, brackets.at[brackets.n - 1], brackets.at[brackets.n - 1] + 1,
-                            "a bracket that is not closed");
+            if (brackets.n) return not_closed(lex, &brackets);
             return fail(lex, E_TEMPLATE, tag, tag + 2,
                         is_print ? "`{{` without its `}}`" : "`{%` without its `%}`");
         }

@@ -94,13 +94,13 @@ static void end_if(Jinja *j, Block *b) {
 
 enum { TARGETS_MAX = 8 };
 
-static bool targets(Jinja *j, const Tok **out, uint32_t *n) {
+static bool targets(Jinja *j, bool in_for, const Tok **out, uint32_t *n) {
     bool bracket = jinja_accept(j, "(");
     do {
         if (*n == TARGETS_MAX)
             return jinja_fail(j, E_TEMPLATE_UNSUPPORTED, j->tok, "more than %d names", TARGETS_MAX);
         if (!jinja_expect_name(j, &out[*n])) return false;
-        if (jinja_is(j, ".") || str_is(out[*n]->s, "loop"))
+        if (jinja_is(j, ".") || (str_is(out[*n]->s, "loop") && (in_for || j->loop >= 0)))
             return jinja_fail(j, E_TEMPLATE_UNSUPPORTED, out[*n], "this name cannot be assigned here");
         ++*n;
     } while (jinja_accept(j, ","));
@@ -153,7 +153,7 @@ static bool stmt_for(Blocks *b, const Tok *word) {
     Jinja *j = b->j;
     const Tok *names[TARGETS_MAX];
     uint32_t n = 0;
-    if (!targets(j, names, &n) || !jinja_expect(j, "in")) return false;
+    if (!targets(j, true, names, &n) || !jinja_expect(j, "in")) return false;
     uint32_t list_at = jinja_emit(j, CHAT_OP_CLEAR, 0, 0); // the list of a filter, if there is one
     if (!jinja_expr(j, EXPR_TUPLE_NO_IF)) return false;
     if (jinja_accept(j, "if") && !loop_filter(j, names, n, list_at)) return false;
@@ -328,7 +328,7 @@ static bool stmt_set(Blocks *b, const Tok *word) {
         return set_attribute(j, first);
     }
     const Tok *kept = keep_tokens(j);
-    if (!targets(j, names, &n)) return false;
+    if (!targets(j, false, names, &n)) return false;
     if (jinja_accept(j, "="))
         return jinja_expr(j, EXPR_TUPLE) && end_of_tag(j) && store_targets(j, names, n, false);
     if (n > 1 || first->kind != TOK_NAME) return jinja_expect(j, "=");
@@ -462,7 +462,7 @@ static bool piece(Blocks *b, const Piece *p) {
     }
     j->tok = p->toks;
     if (p->kind == PIECE_BLOCK) return statement(b);
-    if (!jinja_expr(j, EXPR_FULL) || !end_of_tag(j)) return false;
+    if (!jinja_expr(j, EXPR_TUPLE) || !end_of_tag(j)) return false;
     jinja_emit(j, CHAT_OP_PRINT, 0, 0);
     return true;
 }

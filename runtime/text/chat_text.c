@@ -99,8 +99,8 @@ static bool split_space(Vm *vm, Text t, int64_t max, ChatList *l) {
         while (at < stop && space_at(s, at)) at += utf8_step(s, at);
         if (at >= stop) return true;
         size_t end = at;
-        if (max-- == 0) // the rest, as it is
-            end = stop;
+        if (max-- == 0) // the rest, as it is, space at its end included
+            end = s.len;
         else
             while (end < stop && !space_at(s, end)) end += utf8_step(s, end);
         if (!add_part(vm, l, t, at, end)) return false;

@@ -324,7 +324,15 @@ double value_real(const Value *v) {
     return v->kind == V_INT ? (double)v->i : (double)v->boolean;
 }
 
-// Exact also between integers and reals that no double could hold.
+// Exact also where no double holds the integer.
+static int compare_int_real(int64_t i, double d) {
+    if (d >= 0x1p63) return -1;
+    if (d < -0x1p63) return 1;
+    int64_t whole = (int64_t)d;
+    double rest = d - (double)whole;
+    return i != whole ? (i > whole) - (i < whole) : (rest < 0) - (rest > 0);
+}
+
 static int compare_numbers(const Value *a, const Value *b) {
     int64_t x, y;
     if (value_int(a, &x) && value_int(b, &y)) return (x > y) - (x < y);
@@ -337,6 +345,8 @@ static int compare_numbers(const Value *a, const Value *b) {
     }
     if (a->kind == V_BIG && value_int(b, &y)) return a->text.ptr[0] == '-' ? -1 : 1;
     if (b->kind == V_BIG && value_int(a, &x)) return b->text.ptr[0] == '-' ? 1 : -1;
+    if (value_int(a, &x) && !isnan(b->real)) return compare_int_real(x, b->real);
+    if (value_int(b, &y) && !isnan(a->real)) return -compare_int_real(y, a->real);
     double p = value_real(a), q = value_real(b);
     return (p > q) - (p < q);
 }
