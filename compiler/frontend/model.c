@@ -99,8 +99,8 @@ static bool open_checkpoint(Arena *a, Model *m, Diags *d) {
         note(a, m,
              "the checkpoint is not quantised: its linears become NVFP4 (`quantize: max`) while compiling");
     if (m->checkpoint->n_vision)
-        note(a, m, "skipped %zu vision and audio tensors (%.1f MB)", m->checkpoint->n_vision,
-             (double)m->checkpoint->vision_bytes / 1e6);
+        note(a, m, "skipped %zu vision or audio tensor%s (%.1f MB)", m->checkpoint->n_vision,
+             m->checkpoint->n_vision == 1 ? "" : "s", (double)m->checkpoint->vision_bytes / 1e6);
     return true;
 }
 
