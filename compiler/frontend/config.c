@@ -6,7 +6,7 @@
 #include "runtime/base/file.h"
 #include "runtime/base/num.h"
 
-enum { CONFIG_BYTES_MAX = 16 << 20, INTS_MAX = 1024 };
+enum { CONFIG_BYTES_MAX = 16 << 20, INTS_MAX = 1024, EXPERTS_MAX = 1 << 16 };
 
 const ConfigRule config_rules[CFG_COUNT] = {
 #define FIELD(name, kind, min, max, multiple, what) {#name, CONFIG_##kind, min, max, multiple},
@@ -255,6 +255,9 @@ static bool check_together(Reader *r) {
     if (experts && visited > experts)
         ok = FAULT(experts_per_token, E_CONFIG_VALUE, "a token cannot visit %lld of %lld experts", visited,
                    experts);
+    if (experts * layers > EXPERTS_MAX)
+        ok = FAULT(experts, E_CONFIG_VALUE, "%lld layers of %lld experts are more than %d experts", layers,
+                   experts, EXPERTS_MAX);
     if (config_bool(c, CFG_bidirectional))
         ok = FAULT(bidirectional, E_CONFIG_UNSUPPORTED,
                    "bidirectional attention is not supported: this compiler makes causal decoders");
@@ -326,13 +329,13 @@ static bool read_generation(Reader *r) {
 
 // ---- files ---------------------------------------------------------------------------------------------
 
-static const Json *read_json(Arena *a, const char *path, Source *src, Diags *d) {
+static bool read_source(Arena *a, const char *path, Source *src, Diags *d) {
     Err e = {0};
     src->name = arena_strdup(a, path);
-    if (!file_read(a, path, CONFIG_BYTES_MAX, &src->text, &e)) {
-        diag_err(d, SPAN_NONE, &e);
-        return NULL;
-    }
+    return file_read(a, path, CONFIG_BYTES_MAX, &src->text, &e) || diag_err(d, SPAN_NONE, &e);
+}
+
+static const Json *parse_object(Arena *a, const Source *src, Diags *d) {
     const Json *j = json_parse(a, src, (JsonLimits){.dup = JSON_DUP_REFUSE}, d);
     if (!j || j->kind == JSON_OBJECT) return j;
     diag_error(d, E_CONFIG_VALUE, json_span(src, j), "a configuration must be an object, not %s",
@@ -385,18 +388,30 @@ static bool read_root(Reader *r, const Json *root, const char *family_path) {
     return read_tokens(r) && ok;
 }
 
-bool config_read(Arena *a, const char *path, const char *family_path, Config *out, Diags *d) {
-    *out = (Config){.bos = -1};
-    const Json *root = read_json(a, path, &out->src, d);
+bool config_parse(Arena *a, Source src, const char *family_path, Config *out, Diags *d) {
+    *out = (Config){.bos = -1, .src = src};
     Reader r = {.arena = a, .src = &out->src, .out = out, .diags = d};
-    bool ok = root && read_root(&r, root, family_path);
-    const char *slash = strrchr(path, '/');
-    const char *generation =
-        arena_printf(a, "%.*sgeneration_config.json", slash ? (int)(slash - path) + 1 : 0, path);
-    if (!file_exists(generation)) return ok;
-    r.root = read_json(a, generation, &out->generation_src, d);
-    r.src = &out->generation_src;
-    return r.root && (!ok || read_generation(&r)) && ok;
+    const Json *root = parse_object(a, &out->src, d);
+    return root && read_root(&r, root, family_path);
+}
+
+// The generation_config.json beside config.json, where there is one.
+static bool read_generation_file(Arena *a, const char *config_path, Config *out, Diags *d) {
+    const char *slash = strrchr(config_path, '/');
+    int folder = slash ? (int)(slash - config_path) + 1 : 0;
+    const char *path = arena_printf(a, "%.*sgeneration_config.json", folder, config_path);
+    Reader r = {.arena = a, .src = &out->generation_src, .out = out, .diags = d};
+    if (!file_exists(path)) return true;
+    if (!read_source(a, path, &out->generation_src, d)) return false;
+    r.root = parse_object(a, r.src, d);
+    return r.root && read_generation(&r);
+}
+
+bool config_read(Arena *a, const char *path, const char *family_path, Config *out, Diags *d) {
+    Source src;
+    *out = (Config){.bos = -1};
+    return read_source(a, path, &src, d) && config_parse(a, src, family_path, out, d) &&
+           read_generation_file(a, path, out, d);
 }
 
 int64_t config_context_max(const Config *c) {

@@ -69,6 +69,9 @@ static inline bool config_bool(const Config *c, ConfigField f) { return c->value
 // false then. `out` must not move afterwards (spans point into it).
 bool config_read(Arena *a, const char *path, const char *family_path, Config *out, Diags *d);
 
+// The same for the text of config.json alone; src.text must live as long as `out`.
+bool config_parse(Arena *a, Source src, const char *family_path, Config *out, Diags *d);
+
 // The value of a field by the name that config.def or the family gives it; false: there is none.
 bool config_lookup(const Config *c, Str name, ExprValue *out);
 const char *const *config_names(size_t *n); // those of config.def, for "did you mean"

@@ -1,6 +1,7 @@
 #include "compiler/frontend/family.h"
 
 #include "compiler/codegen/embedded.h"
+#include "runtime/base/file.h"
 #include "runtime/base/num.h"
 
 typedef struct {
@@ -261,12 +262,18 @@ static const Family *read_family(Arena *a, Family *f, const Yaml *root, Diags *d
     return ok ? f : NULL;
 }
 
-const Family *family_read(Arena *a, const char *path, Diags *d) {
+const Family *family_parse(Arena *a, Source src, Diags *d) {
     Family *f = ARENA_NEW(a, Family);
-    const Source *src;
-    const Yaml *root = yaml_read(a, path, &src, d);
-    f->src = *src;
-    return read_family(a, f, root, d);
+    f->src = src;
+    return read_family(a, f, yaml_parse(a, &f->src, 0, d), d);
+}
+
+const Family *family_read(Arena *a, const char *path, Diags *d) {
+    Source src = {.name = arena_strdup(a, path)};
+    Err e = {0};
+    if (file_read(a, path, YAML_BYTES_MAX, &src.text, &e)) return family_parse(a, src, d);
+    diag_err(d, SPAN_NONE, &e);
+    return NULL;
 }
 
 bool family_has(const Yaml *list, Str name) {

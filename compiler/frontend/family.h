@@ -80,6 +80,7 @@ struct Family {
 };
 
 // Reads a family file. NULL after located errors (E_FILE, E_YAML, E_FAMILY).
+const Family *family_parse(Arena *a, Source src, Diags *d); // src.text must live as long as the family
 const Family *family_read(Arena *a, const char *path, Diags *d);
 
 // The built-in family that serves `model_type`. NULL after an E_CONFIG_UNSUPPORTED error at `at` that lists

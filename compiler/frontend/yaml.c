@@ -94,7 +94,7 @@ static bool on_start(Parser *p, YamlKind kind, size_t begin) {
 static bool on_end(Parser *p, size_t end) {
     Frame f = p->frames[--p->depth];
     size_t n = p->n_pending - f.first;
-    const YamlMember *children = p->pending + f.first;
+    const YamlMember *children = n ? p->pending + f.first : NULL;
     Yaml y = {.kind = f.kind, .n = (uint32_t)n, .begin = f.begin, .end = end};
     if (n) y.end = MAX(children[n - 1].value.end, f.begin + 1);
     if (f.kind == YAML_MAP) {

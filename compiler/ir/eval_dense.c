@@ -44,9 +44,10 @@ bool eval_embed(EvalCall *c) {
 enum { TILE_ROWS = 16, CARRY = 256, LANES = 8, GROUP = 4 };
 typedef float Lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
 
-static double sum_lanes(Lanes v) {
+// By pointer: passing vectors by value changes the ABI with the instruction set.
+static double sum_lanes(const Lanes *v) {
     double s = 0;
-    for (int i = 0; i < LANES; i++) s += (double)v[i];
+    for (int i = 0; i < LANES; i++) s += (double)(*v)[i];
     return s;
 }
 
@@ -62,7 +63,7 @@ static void dot_group(const float *w, const float *const *x, uint64_t k, double 
             a += v * *(const Lanes *)(x[0] + i), b += v * *(const Lanes *)(x[1] + i);
             c += v * *(const Lanes *)(x[2] + i), d += v * *(const Lanes *)(x[3] + i);
         }
-        out[0] += sum_lanes(a), out[1] += sum_lanes(b), out[2] += sum_lanes(c), out[3] += sum_lanes(d);
+        out[0] += sum_lanes(&a), out[1] += sum_lanes(&b), out[2] += sum_lanes(&c), out[3] += sum_lanes(&d);
     }
     for (int g = 0; g < GROUP; g++)
         for (i = whole; i < k; i++) out[g] += (double)w[i] * (double)x[g][i];
@@ -75,7 +76,7 @@ double eval_dot(const float *x, const float *y, uint64_t k) {
         uint64_t end = MIN(i + CARRY, whole);
         Lanes a = {0};
         for (; i < end; i += LANES) a += *(const Lanes *)(x + i) * *(const Lanes *)(y + i);
-        sum += sum_lanes(a);
+        sum += sum_lanes(&a);
     }
     for (; i < k; i++) sum += (double)x[i] * (double)y[i];
     return sum;
