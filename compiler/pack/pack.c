@@ -180,7 +180,8 @@ static bool write_superblock(Packer *p, PackReport *report, Err *e) {
                        .sections_offset = ADA_SUPERBLOCK_BYTES,
                        .n_sections = p->n,
                        .leaf_bytes = ADA_LEAF_BYTES,
-                       .n_ranks = p->in->plan->n_ranks};
+                       .n_ranks = p->in->plan->n_ranks,
+                       .sm = p->in->facts.sm};
     memcpy(s.magic, ADA_MAGIC, sizeof s.magic);
     put_name(s.target, sizeof s.target, p->in->plan->target);
     put_name(s.model, sizeof s.model, p->in->facts.model);

@@ -31,6 +31,7 @@ typedef struct {
 
 // What the manifest says beside the facts that the plan holds.
 typedef struct {
+    uint32_t sm;        // of the target: 89, 90; 0: no GPU
     const char *model;  // "gemma3-270m"
     const char *family; // "gemma3"
     Str config, recipe; // JSON objects as text, shown by `info`; empty: {}

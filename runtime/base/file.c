@@ -146,6 +146,15 @@ bool out_write_at(OutFile *f, uint64_t offset, const void *data, size_t len, Err
     return flush(f, e) && write_all(f, data, len, offset, e);
 }
 
+bool out_extend(OutFile *f, uint64_t n, Err *e) {
+    uint64_t size;
+    if (!flush(f, e)) return false;
+    if (!u64_add(f->size, n, &size) || size > INT64_MAX || ftruncate(f->fd, (off_t)size) != 0)
+        return err_errno(e, E_FILE, "cannot write %s", f->path);
+    f->size = size;
+    return true;
+}
+
 uint64_t out_size(const OutFile *f) { return f->size; }
 
 int out_fd(OutFile *f) {

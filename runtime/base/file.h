@@ -24,9 +24,10 @@ typedef struct OutFile OutFile;
 OutFile *out_open(const char *path, Err *e);                      // NULL on failure
 bool out_write(OutFile *f, const void *data, size_t len, Err *e); // appends
 bool out_write_at(OutFile *f, uint64_t offset, const void *data, size_t len,
-                  Err *e);           // rewrites earlier bytes
-uint64_t out_size(const OutFile *f); // bytes appended so far
-int out_fd(OutFile *f);              // for reading back what was written
-bool out_commit(OutFile *f, Err *e); // fsync, rename, fsync the folder; frees f in any case
-void out_abandon(OutFile *f);        // removes the temporary file; f may be NULL
+                  Err *e);                       // rewrites earlier bytes
+bool out_extend(OutFile *f, uint64_t n, Err *e); // appends n zero bytes, to be written with out_write_at
+uint64_t out_size(const OutFile *f);             // bytes appended so far
+int out_fd(OutFile *f);                          // for reading back what was written
+bool out_commit(OutFile *f, Err *e);             // fsync, rename, fsync the folder; frees f in any case
+void out_abandon(OutFile *f);                    // removes the temporary file; f may be NULL
 #endif

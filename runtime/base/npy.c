@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "runtime/base/num.h"
+
 enum { HEADER_BYTES = 128 }; // magic 6 + version 2 + length 2 + dictionary, padded; a multiple of 64
 
 static void make_header(char out[HEADER_BYTES], uint64_t rows, uint64_t cols) {
@@ -26,6 +28,20 @@ bool npy_open(NpyWriter *w, const char *path, uint64_t cols, Err *e) {
 bool npy_rows(NpyWriter *w, const float *data, uint64_t n_rows, Err *e) {
     w->rows += n_rows;
     return out_write(w->file, data, n_rows * w->cols * sizeof *data, e);
+}
+
+bool npy_reserve(NpyWriter *w, uint64_t n_rows, Err *e) {
+    uint64_t bytes;
+    if (!u64_mul(n_rows, w->cols, &bytes) || !u64_mul(bytes, sizeof(float), &bytes))
+        return err_set(e, E_LIMIT, "%llu rows of %llu numbers are more than a file can hold",
+                       (unsigned long long)n_rows, (unsigned long long)w->cols);
+    w->rows = n_rows;
+    return out_extend(w->file, bytes, e);
+}
+
+bool npy_put(NpyWriter *w, uint64_t row, const float *data, uint64_t n_rows, Err *e) {
+    uint64_t row_bytes = w->cols * sizeof *data;
+    return out_write_at(w->file, HEADER_BYTES + row * row_bytes, data, n_rows * row_bytes, e);
 }
 
 bool npy_close(NpyWriter *w, Err *e) {

@@ -10,6 +10,9 @@ typedef struct {
 
 bool npy_open(NpyWriter *w, const char *path, uint64_t cols, Err *e);
 bool npy_rows(NpyWriter *w, const float *data, uint64_t n_rows, Err *e); // [n_rows, cols] float32, appended
-bool npy_close(NpyWriter *w, Err *e);                                    // writes the final shape and commits
+// Makes room for n_rows rows of zeros, for npy_put to fill in any order.
+bool npy_reserve(NpyWriter *w, uint64_t n_rows, Err *e);
+bool npy_put(NpyWriter *w, uint64_t row, const float *data, uint64_t n_rows, Err *e);
+bool npy_close(NpyWriter *w, Err *e); // writes the final shape and commits
 void npy_abandon(NpyWriter *w);
 #endif

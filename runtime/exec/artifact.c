@@ -303,6 +303,8 @@ void artifact_close(Artifact *a) {
     *a = (Artifact){0};
 }
 
+const char *artifact_driver(const Artifact *a) { return a->super->sm ? "cuda" : "host"; }
+
 const char *artifact_string(const Artifact *a, uint32_t offset) { return a->strings + offset; }
 
 const AdaBinding *artifact_binding(const Artifact *a, uint32_t weight, uint32_t rank) {

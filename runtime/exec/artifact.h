@@ -39,6 +39,9 @@ bool artifact_open(Artifact *a, const char *path, ArtifactDepth depth, Pool *poo
 bool artifact_parse(Artifact *a, const void *data, uint64_t size, ArtifactDepth depth, Pool *pool, Err *e);
 void artifact_close(Artifact *a);
 
+// The device driver that runs it: "host" or "cuda".
+const char *artifact_driver(const Artifact *a);
+
 // The n-th section of a kind (only ADA_CODE has several); false when there is none.
 bool artifact_section(const Artifact *a, AdaSectionKind kind, uint32_t nth, Str *out);
 const char *artifact_section_name(uint32_t kind); // "plan", "weights"; "?" for an unknown kind

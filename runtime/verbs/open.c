@@ -1,0 +1,29 @@
+#include "runtime/verbs/open.h"
+
+bool opened_open(Opened *o, const char *path, ArtifactDepth depth, uint64_t threads, Err *e) {
+    *o = (Opened){.pool = pool_new((unsigned)threads)};
+    o->open = artifact_open(&o->artifact, path, depth, o->pool, e);
+    if (o->open && manifest_read(&o->artifact, &o->manifest, e)) return true;
+    opened_close(o);
+    return false;
+}
+
+void opened_close(Opened *o) {
+    if (o->open) artifact_close(&o->artifact);
+    pool_free(o->pool);
+    *o = (Opened){0};
+}
+
+Tokenizer *opened_tokenizer(Opened *o, Err *e) {
+    Str s;
+    if (!artifact_section(&o->artifact, ADA_TOKENIZER, 0, &s) || !s.len) {
+        err_set(e, E_TOKENIZER, "this artifact was compiled without a tokenizer and takes ids only");
+        return NULL;
+    }
+    return tokenizer_open(&o->artifact.arena, s.ptr, s.len, e);
+}
+
+int verb_failed(const Err *e) {
+    err_print("adallm-rt", e);
+    return err_exit_code(e->code);
+}
