@@ -33,6 +33,7 @@ struct Exec {
 };
 
 const AdaPlan *exec_plan(const Exec *x) { return x->a->plan; }
+Device *exec_device(const Exec *x, uint32_t rank) { return x->devices[rank]; }
 uint32_t exec_pages(const Exec *x, uint32_t group) { return x->pages[group]; }
 
 // ---- memory ----------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ Exec *exec_open(const Artifact *a, const ExecOptions *o, Err *e);
 void exec_close(Exec *x); // x may be NULL
 
 const AdaPlan *exec_plan(const Exec *x);
-uint32_t exec_pages(const Exec *x, uint32_t group); // pages in the pool of a KV group, on each rank
+struct Device *exec_device(const Exec *x, uint32_t rank); // for tests
+uint32_t exec_pages(const Exec *x, uint32_t group);       // pages in the pool of a KV group, on each rank
 
 typedef struct {
     AdaRole role;
