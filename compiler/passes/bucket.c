@@ -1,4 +1,6 @@
 // bucket: the steps once for every bucket of their program, as launches on buffers of the bucket's size.
+#include <math.h>
+
 #include "compiler/passes/plan_work.h"
 #include "runtime/base/num.h"
 #include "templates/lib/abi.h"
@@ -127,6 +129,7 @@ static void add_launch(Bucket *b, const Step *s, uint32_t program, uint32_t whic
         l.predicted_us = t->launch_us + t->barrier_us * p->n_ranks +
                          target_floor_us(t, l.bytes_read + l.bytes_written, l.flops);
     }
+    l.predicted_us = floor(l.predicted_us * 100 + 0.5) / 100; // more digits would say more than is known
     p->launches = plan_grow(b->c->arena, p->launches, p->n_launches, &b->cap_launches, sizeof *p->launches);
     p->launches[p->n_launches++] = l;
 }

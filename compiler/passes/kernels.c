@@ -58,6 +58,10 @@ static void base_name(const Step *s, StrBuf *b) {
         put_field(b, find_field(s, (Str){c, len}));
         c += len;
     }
+    if (!strcmp(s->template_, "linear")) { // a share of joined rows: linear_bf16_n32_k32_of96
+        const SpecField *stride = find_field(s, STR("out_stride"));
+        if (stride->u != find_field(s, STR("n"))->u) buf_puts(b, "_of"), put_field(b, stride);
+    }
     for (const char *at = names[row].flags; *at;) {
         Str key = next_word(&at), word = next_word(&at);
         if (is_set(find_field(s, key))) buf_printf(b, "_" STR_FMT, STR_ARG(word));

@@ -30,6 +30,7 @@ typedef struct {
 
 typedef struct Target {
     const char *name, *about;
+    const char *not_yet;        // why no plan can be made for it, NULL when one can
     uint32_t sm;                // 89, 90; 0: no GPU
     uint32_t units;             // SMs; for a CPU the cores that predictions assume
     uint32_t blocks_min;        // a launch that can be cut has at least this many blocks

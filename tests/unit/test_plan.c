@@ -1,0 +1,333 @@
+// Plans of the fixtures, from checkpoint to memory plan; what the checker of plans catches; plans as text.
+#include "compiler/codegen/explain.h"
+#include "compiler/frontend/model.h"
+#include "compiler/ir/eval.h"
+#include "compiler/passes/pass.h"
+#include "compiler/targets/target.h"
+#include "runtime/base/json.h"
+#include "runtime/base/num.h"
+#include "tests/unit/unit.h"
+
+#include <math.h>
+
+#define MODELS "tests/golden/models/"
+
+static const uint32_t batches[] = {1, 2, 4, 8};
+
+static PassContext context(Arena *a, uint32_t n_ranks) {
+    return (PassContext){.arena = a,
+                         .target = &target_host,
+                         .n_ranks = n_ranks,
+                         .context = 4096,
+                         .buckets = batches,
+                         .n_buckets = COUNT_OF(batches),
+                         .prefill_tokens = 512};
+}
+
+static Model open_model(Arena *a, const char *dir) {
+    Model m;
+    Diags d = {.arena = a};
+    if (!model_open(a, dir, NULL, (ModelOptions){0}, &m, &d))
+        fail_msg("%s: %s", dir, diags_first_message(&d));
+    return m;
+}
+
+static Plan *plan_model(Arena *a, const char *dir, uint32_t n_ranks) {
+    Model m = open_model(a, dir);
+    Diags d = {.arena = a};
+    PassContext c = context(a, n_ranks);
+    Graph *g = passes_run_graph(m.graph, &c, &d);
+    Plan *p = g ? passes_run_plan(g, &c, &d) : NULL;
+    if (!p) fail_msg("%s on %u ranks: %s", dir, n_ranks, diags_first_message(&d));
+    model_close(&m);
+    return p;
+}
+
+static const struct {
+    const char *dir;
+    uint32_t ranks_max;
+} fixtures[] = {
+    {MODELS "qwen3", 4},         {MODELS "qwen3-ct", 4},  {MODELS "qwen3-moe", 4},
+    {MODELS "gemma3", 4},        {MODELS "gemma3-ct", 4}, {MODELS "quantize", 1},
+    {MODELS "quantize/bf16", 1}, {MODELS "llama", 1},     {MODELS "qwen2", 1},
+};
+
+static void every_fixture_has_a_plan(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(fixtures); i++)
+        for (uint32_t ranks = 1; ranks <= fixtures[i].ranks_max; ranks *= 2) {
+            Arena a = {0};
+            Plan *p = plan_model(&a, fixtures[i].dir, ranks);
+            uint32_t collectives = 0;
+            for (uint32_t j = 0; j < p->n_launches; j++)
+                collectives += p->launches[j].kind != ADA_LAUNCH_KERNEL;
+            assert_int_equal(collectives > 0, ranks > 1);
+            assert_int_equal(p->tokens_max, 512);
+            assert_int_equal(p->seqs_max, 8);
+            assert_true(p->scratch_bytes > 0);
+            arena_free(&a);
+        }
+}
+
+static double relative_error(const float *x, const float *truth, size_t n) {
+    double error = 0, norm = 0;
+    for (size_t i = 0; i < n; i++) {
+        error += ((double)x[i] - (double)truth[i]) * ((double)x[i] - (double)truth[i]);
+        norm += (double)truth[i] * (double)truth[i];
+    }
+    return sqrt(error / norm);
+}
+
+static void fusing_changes_no_number(void **state) {
+    (void)state;
+    static const int32_t ids[] = {5, 17, 300, 8, 8, 141, 77};
+    Pool *pool = pool_new(1);
+    for (size_t i = 0; i < COUNT_OF(fixtures); i++) {
+        Arena a = {0};
+        Model m = open_model(&a, fixtures[i].dir);
+        Diags d = {.arena = &a};
+        PassContext c = context(&a, 1);
+        Graph *fused = passes_run_graph(m.graph, &c, &d);
+        assert_non_null(fused);
+        size_t n = COUNT_OF(ids) * eval_vocab(m.graph);
+        float *before = ARENA_ARRAY(&a, float, n), *after = ARENA_ARRAY(&a, float, n);
+        Err e;
+        if (!eval_graph(m.graph, m.source, pool, ids, COUNT_OF(ids), before, &e) ||
+            !eval_graph(fused, m.source, pool, ids, COUNT_OF(ids), after, &e))
+            fail_msg("%s: %s", fixtures[i].dir, e.msg);
+        double error = relative_error(after, before, n);
+        if (!(error < 1e-5)) fail_msg("%s: relative error %g", fixtures[i].dir, error);
+        model_close(&m);
+        arena_free(&a);
+    }
+    pool_free(pool);
+}
+
+static void windows_have_rings(void **state) {
+    (void)state;
+    Arena a = {0};
+    Plan *p = plan_model(&a, MODELS "gemma3", 1);
+    assert_int_equal(p->n_kv_groups, 2);
+    assert_int_equal(p->kv[0].window, 0);
+    assert_int_equal(p->kv[0].pages_per_seq, 4096 / 16);
+    assert_int_equal(p->kv[0].n_layers, 1);
+    assert_int_equal(p->kv[1].window, 24);
+    assert_int_equal(p->kv[1].pages_per_seq, (23 + 512 + 15) / 16);
+    assert_int_equal(p->kv[1].n_layers, 6);
+    assert_int_equal(p->kv[1].page_bytes, 6 * 2 * 2 * 64 * 16);
+    arena_free(&a);
+}
+
+// A tied embedding is one weight in memory, in the layout of the head.
+static void tied_tables_are_kept_once(void **state) {
+    (void)state;
+    Arena a = {0};
+    const Plan *tied = plan_model(&a, MODELS "qwen3-ct", 1), *apart = plan_model(&a, MODELS "qwen3", 1);
+    uint32_t large[2] = {0};
+    for (uint32_t i = 0; i < tied->n_weights; i++)
+        large[0] += tied->weights[i].rows == 672 && tied->weights[i].cols > 1;
+    for (uint32_t i = 0; i < apart->n_weights; i++)
+        large[1] += apart->weights[i].rows == 672 && apart->weights[i].cols > 1;
+    assert_int_equal(large[0], 1);
+    assert_int_equal(large[1], 2);
+    arena_free(&a);
+}
+
+static void buckets_ascend_to_their_limits(void **state) {
+    (void)state;
+    static const uint32_t bodies[] = {1, 2, 4, 8, 16, 64, 256, 512}, heads[] = {1, 2, 4, 8, 16};
+    Arena a = {0};
+    const Plan *p = plan_model(&a, MODELS "llama", 1);
+    uint32_t n[ADA_PROGRAM_KINDS] = {0};
+    for (uint32_t i = 0; i < p->n_programs; i++) {
+        const PlanProgram *g = &p->programs[i];
+        uint32_t k = n[g->kind]++;
+        if (g->kind == ADA_PROGRAM_BODY) assert_int_equal(g->bucket, bodies[k]);
+        if (g->kind == ADA_PROGRAM_HEAD) assert_int_equal(g->bucket, heads[k]);
+        if (g->kind > ADA_PROGRAM_HEAD) assert_int_equal(g->bucket, batches[k]);
+    }
+    assert_int_equal(n[ADA_PROGRAM_BODY], COUNT_OF(bodies));
+    assert_int_equal(n[ADA_PROGRAM_HEAD], COUNT_OF(heads));
+    assert_int_equal(n[ADA_PROGRAM_SAMPLE], COUNT_OF(batches));
+    assert_int_equal(n[ADA_PROGRAM_ADVANCE], COUNT_OF(batches));
+    arena_free(&a);
+}
+
+// ---- the checker ---------------------------------------------------------------------------------------
+
+typedef void Damage(Plan *p);
+
+static PlanBuffer *scratch(Plan *p, uint32_t nth) {
+    for (uint32_t i = 0; i < p->n_buffers; i++)
+        if (p->buffers[i].space == ADA_SPACE_SCRATCH && !nth--) return &p->buffers[i];
+    fail_msg("no scratch buffer");
+    return NULL;
+}
+
+static PlanLaunch *launch_of(Plan *p, const char *template_) {
+    for (uint32_t i = 0; i < p->n_launches; i++)
+        if (!strcmp(p->kernels[p->launches[i].kernel].template_, template_)) return &p->launches[i];
+    fail_msg("no launch of %s", template_);
+    return NULL;
+}
+
+static void overlap(Plan *p) { scratch(p, 1)->offset = scratch(p, 0)->offset; }
+static void misalign(Plan *p) { scratch(p, 0)->offset += 4; }
+static void leave_arena(Plan *p) { p->scratch_bytes -= 256; }
+static void die_early(Plan *p) { scratch(p, 0)->last_launch--; }
+static void live_forever(Plan *p) { scratch(p, 0)->last_launch = 1000; }
+static void shrink(Plan *p) { scratch(p, 1)->bytes /= 2; }
+static void no_buffer(Plan *p) { launch_of(p, "linear")->args[0].index = p->n_buffers; }
+static void no_weight(Plan *p) { launch_of(p, "linear")->args[1].index = p->n_weights; }
+static void no_kernel(Plan *p) { p->launches[3].kernel = p->n_kernels; }
+static void no_blocks(Plan *p) { p->launches[3].grid = 0; }
+static void few_args(Plan *p) { p->launches[3].n_args--; }
+static void read_first(Plan *p) { launch_of(p, "attention")->args[0] = launch_of(p, "gate_up")->args[3]; }
+static void write_weight(Plan *p) { launch_of(p, "linear")->args[4].kind = ADA_ARG_WEIGHT; }
+static void small_scale(Plan *p) { p->weights[launch_of(p, "linear")->args[2].index].bytes -= 4; }
+static void past_the_page(Plan *p) { launch_of(p, "attention")->args[1].offset = p->kv[0].page_bytes; }
+static void other_pages(Plan *p) { p->kv[0].page_bytes *= 2; }
+static void other_field(Plan *p) { p->kernels[2].spec[0].key = "m"; }
+static void same_name(Plan *p) { p->kernels[2].name = p->kernels[3].name; }
+static void large_bucket(Plan *p) { p->programs[0].bucket = p->tokens_max + 1; }
+static void lost_launch(Plan *p) { p->programs[p->n_programs - 1].n_launches--; }
+static void two_roles(Plan *p) { p->buffers[1].role = p->buffers[2].role; }
+static void small_hidden(Plan *p) {
+    for (uint32_t i = 0; i < p->n_buffers; i++)
+        if (p->buffers[i].role == ADA_ROLE_HIDDEN) p->buffers[i].bytes /= 2;
+}
+
+static void planted_faults_are_found(void **state) {
+    (void)state;
+    static const struct {
+        Damage *damage;
+        const char *message;
+    } faults[] = {
+        {overlap, "overlap while both live"},       {misalign, "not aligned"},
+        {leave_arena, "leaves the scratch arena"},  {die_early, "which lives from launch"},
+        {live_forever, "it lives from launch"},     {shrink, "needs 4096 bytes"},
+        {no_buffer, "there is no buffer"},          {no_weight, "there is no weight"},
+        {no_kernel, "there is no kernel"},          {no_blocks, "no blocks"},
+        {few_args, "arguments, template"},          {read_first, "which lives from launch"},
+        {write_weight, "cannot be a weight"},       {small_scale, "`row_scale` needs"},
+        {past_the_page, "leaves the page"},         {other_pages, "pages of"},
+        {other_field, "does not fit template"},     {same_name, "two kernels are called"},
+        {large_bucket, "at most 512 are possible"}, {lost_launch, "belong to no program"},
+        {two_roles, "have the same role"},          {small_hidden, "hidden has"},
+    };
+    for (size_t i = 0; i < COUNT_OF(faults); i++) {
+        Arena a = {0};
+        Diags d = {.arena = &a};
+        Plan *p = plan_model(&a, MODELS "qwen3", 1);
+        assert_true(plan_verify(p, &d));
+        faults[i].damage(p);
+        if (plan_verify(p, &d)) fail_msg("fault %zu (%s) is not found", i, faults[i].message);
+        assert_int_equal(diags_first_code(&d), E_PLAN_INVALID);
+        if (!strstr(diags_first_message(&d), faults[i].message))
+            fail_msg("%s: got: %s", faults[i].message, diags_first_message(&d));
+        arena_free(&a);
+    }
+}
+
+// ---- text ----------------------------------------------------------------------------------------------
+
+static void text_is_a_fixed_point(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(fixtures); i++) {
+        Arena a = {0};
+        Diags d = {.arena = &a};
+        StrBuf once = {0}, twice = {0};
+        plan_print(plan_model(&a, fixtures[i].dir, MIN(fixtures[i].ranks_max, 2u)), &once);
+        Source src = {"plan", buf_view(&once)};
+        const Plan *again = plan_parse(&a, &src, &d);
+        if (!again || !plan_verify(again, &d)) fail_msg("%s: %s", fixtures[i].dir, diags_first_message(&d));
+        plan_print(again, &twice);
+        assert_true(str_eq(buf_view(&once), buf_view(&twice)));
+        buf_free(&once), buf_free(&twice);
+        arena_free(&a);
+    }
+}
+
+static void broken_text_is_refused(void **state) {
+    (void)state;
+    Arena a = {0};
+    StrBuf text = {0};
+    plan_print(plan_model(&a, MODELS "llama", 1), &text);
+    for (size_t len = 0; len < text.len; len += 1 + len / 7) {
+        Diags d = {.arena = &a};
+        Source src = {"plan", {text.ptr, len}};
+        const Plan *p = plan_parse(&a, &src, &d);
+        if (p) assert_false(plan_verify(p, &d));
+        assert_non_null(diags_first_message(&d));
+    }
+    buf_free(&text);
+    arena_free(&a);
+}
+
+static void explanations_are_whole(void **state) {
+    (void)state;
+    Arena a = {0};
+    Diags d = {.arena = &a};
+    StrBuf json = {0}, text = {0};
+    const Plan *p = plan_model(&a, MODELS "qwen3-moe", 2);
+    explain_json(p, &target_host, &json);
+    Source src = {"explain", buf_view(&json)};
+    const Json *j = json_parse(&a, &src, (JsonLimits){0}, &d);
+    if (!j) fail_msg("%s", diags_first_message(&d));
+    assert_int_equal(json_get(j, "programs")->n, p->n_programs);
+    assert_int_equal(json_get(j, "rejected")->n, p->n_rejected);
+    explain_text(p, &target_host, &text);
+    static const char *const words[] = {"KV cache", "all_reduce", "moe_gate_up", "over time", "against"};
+    for (size_t i = 0; i < COUNT_OF(words); i++)
+        if (!strstr(buf_cstr(&text), words[i])) fail_msg("no `%s`", words[i]);
+    buf_free(&json), buf_free(&text);
+    arena_free(&a);
+}
+
+// ---- targets -------------------------------------------------------------------------------------------
+
+static void targets_are_found_by_name(void **state) {
+    (void)state;
+    Arena a = {0};
+    Diags d = {.arena = &a};
+    assert_ptr_equal(target_find(STR("host"), SPAN_NONE, &d), &target_host);
+    assert_int_equal(target_find(STR("rtx4090"), SPAN_NONE, &d)->sm, 89);
+    assert_int_equal(target_find(STR("h100"), SPAN_NONE, &d)->sm, 90);
+    assert_null(target_find(STR("rtx490"), SPAN_NONE, &d));
+    assert_int_equal(diags_first_code(&d), E_OPTION_VALUE);
+    arena_free(&a);
+}
+
+static void cards_are_refused_by_name(void **state) {
+    (void)state;
+    Arena a = {0};
+    Diags d = {.arena = &a};
+    Model m = open_model(&a, MODELS "llama");
+    PassContext c = context(&a, 1);
+    c.target = target_find(STR("l40s"), SPAN_NONE, &d);
+    Graph *g = passes_run_graph(m.graph, &c, &d);
+    assert_non_null(g);
+    assert_null(passes_run_plan(g, &c, &d));
+    assert_int_equal(diags_first_code(&d), E_NO_KERNEL);
+    assert_string_equal(diags_first_message(&d),
+                        "target l40s: kernels for it are not built yet in this version");
+    model_close(&m);
+    arena_free(&a);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_fixture_has_a_plan),
+        cmocka_unit_test(fusing_changes_no_number),
+        cmocka_unit_test(windows_have_rings),
+        cmocka_unit_test(tied_tables_are_kept_once),
+        cmocka_unit_test(buckets_ascend_to_their_limits),
+        cmocka_unit_test(planted_faults_are_found),
+        cmocka_unit_test(text_is_a_fixed_point),
+        cmocka_unit_test(broken_text_is_refused),
+        cmocka_unit_test(explanations_are_whole),
+        cmocka_unit_test(targets_are_found_by_name),
+        cmocka_unit_test(cards_are_refused_by_name),
+    };
+    return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
+}
