@@ -80,8 +80,8 @@ static void rope_in_every_spelling(void **state) {
         "\"rope_theta\": 5e5, \"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 4.0}",
         "\"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 4, \"rope_theta\": 500000}",
         "\"rope_theta\": 500000.0, \"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 4}",
-        "\"rope_theta\": 1e4, \"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 4, "
-        "\"rope_theta\": 5e5}",
+        ("\"rope_theta\": 1e4, \"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 4, "
+         "\"rope_theta\": 5e5}"),
     };
     for (size_t i = 0; i < COUNT_OF(spellings); i++) {
         Arena a = {0};
@@ -97,15 +97,15 @@ static void rope_in_every_spelling(void **state) {
 static void rope_by_layer_type(void **state) {
     (void)state;
     static const char *const spellings[] = {
-        "\"rope_theta\": 2e6, \"rope_local_base_freq\": 3e4, \"rope_scaling\": {\"rope_type\": \"linear\", "
-        "\"factor\": 8}",
-        "\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"linear\", \"factor\": 8, "
-        "\"rope_theta\": 2e6}, "
-        "\"sliding_attention\": {\"rope_type\": \"default\", \"rope_theta\": 3e4}}",
-        "\"rope_theta\": 2e6, \"rope_local_base_freq\": 3e4, \"rope_parameters\": {\"full_attention\": "
-        "{\"rope_type\": \"linear\", \"factor\": 8}, \"sliding_attention\": {\"rope_type\": \"default\"}}",
-        "\"rope_local_base_freq\": 3e4, \"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 8, "
-        "\"rope_theta\": 2e6}",
+        ("\"rope_theta\": 2e6, \"rope_local_base_freq\": 3e4, \"rope_scaling\": {\"rope_type\": \"linear\", "
+         "\"factor\": 8}"),
+        ("\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"linear\", \"factor\": 8, "
+         "\"rope_theta\": 2e6}, "
+         "\"sliding_attention\": {\"rope_type\": \"default\", \"rope_theta\": 3e4}}"),
+        ("\"rope_theta\": 2e6, \"rope_local_base_freq\": 3e4, \"rope_parameters\": {\"full_attention\": "
+         "{\"rope_type\": \"linear\", \"factor\": 8}, \"sliding_attention\": {\"rope_type\": \"default\"}}"),
+        ("\"rope_local_base_freq\": 3e4, \"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 8, "
+         "\"rope_theta\": 2e6}"),
     };
     for (size_t i = 0; i < COUNT_OF(spellings); i++) {
         Arena a = {0};
