@@ -1,0 +1,198 @@
+// adallmc compile: MODEL -> Graph -> Plan -> code -> one artifact.
+#include <unistd.h>
+
+#include "compiler/codegen/explain.h"
+#include "compiler/frontend/jinja.h"
+#include "compiler/frontend/model.h"
+#include "compiler/frontend/tokenizer_pack.h"
+#include "compiler/pack/pack.h"
+#include "compiler/passes/pass.h"
+#include "compiler/targets/target.h"
+#include "compiler/verbs/compile_facts.h"
+#include "compiler/verbs/verbs.h"
+#include "runtime/base/log.h"
+
+typedef struct {
+    const char *model_path, *out_path, *target, *emit_dir, *dump_after;
+    OptList sets;
+    bool random_weights, explain, quiet;
+} Options;
+
+typedef struct {
+    Arena *arena;
+    Diags *diags;
+    Options opt;
+    Model model;
+    const Target *target;
+    PassContext passes;
+    Plan *plan;
+    CodeImages code;
+    StrBuf tokenizer, chat, explain;
+    bool has_chat;
+    PackSelftest selftest;
+    Pool *pool;
+    double began_s;
+} Compile;
+
+static void say(const Compile *c, const char *stage, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void say(const Compile *c, const char *stage, const char *fmt, ...) {
+    if (c->opt.quiet) return;
+    va_list ap;
+    va_start(ap, fmt);
+    fprintf(stderr, "%6.2f s  %-9s ", clock_s() - c->began_s, stage);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+}
+
+static bool open_model(Compile *c) {
+    if (c->opt.target) { // --target is --set target= by another name
+        const char **sets = ARENA_ARRAY(c->arena, const char *, c->opt.sets.n + 1);
+        for (size_t i = 0; i < c->opt.sets.n; i++) sets[i] = c->opt.sets.items[i];
+        sets[c->opt.sets.n] = arena_printf(c->arena, "target=%s", c->opt.target);
+        c->opt.sets = (OptList){sets, c->opt.sets.n + 1};
+    }
+    ModelOptions options = {.random_weights = c->opt.random_weights};
+    if (!model_open(c->arena, c->opt.model_path, &c->opt.sets, options, &c->model, c->diags)) return false;
+    for (uint32_t i = 0; i < c->model.n_notes; i++) say(c, "note", "%s", c->model.notes[i]);
+    say(c, "model", "%s, %u ops, %u weights", c->model.name, c->model.graph->n_nodes, c->model.graph->n_weights);
+    return true;
+}
+
+static bool make_plan(Compile *c) {
+    const Recipe *r = &c->model.recipe;
+    c->target = target_find(str_of(r->target), r->at[RECIPE_target], c->diags);
+    if (!c->target) return false;
+    c->passes = (PassContext){.arena = c->arena,
+                              .target = c->target,
+                              .n_ranks = (uint32_t)r->tensor_parallel,
+                              .context = (uint32_t)r->context,
+                              .buckets = r->batch.items,
+                              .n_buckets = r->batch.n,
+                              .prefill_tokens = (uint32_t)r->chunk,
+                              .dump_after = c->opt.dump_after,
+                              .dump_dir = c->opt.emit_dir};
+    Graph *g = passes_run_graph(c->model.graph, &c->passes, c->diags);
+    if (!g) return false;
+    c->plan = passes_run_plan(g, &c->passes, c->diags);
+    if (!c->plan || !plan_verify(c->plan, c->diags)) return false;
+    explain_json(c->plan, c->target, &c->explain);
+    say(c, "plan", "target %s, %u ranks, %u programs, %u launches, %u kernels", c->target->name, c->plan->n_ranks,
+        c->plan->n_programs, c->plan->n_launches, c->plan->n_kernels);
+    return true;
+}
+
+static bool make_code(Compile *c) {
+    if (!c->target->emit(c->target, c->arena, c->plan, c->opt.emit_dir, &c->code, c->diags)) return false;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < c->code.n; i++) bytes += c->code.image[i].bytes;
+    say(c, "code", "%u images, %.1f KiB", c->code.n, (double)bytes / 1024);
+    return true;
+}
+
+// A template that is broken or not supported stops the compilation; `chat: none` compiles without it.
+static bool make_text(Compile *c) {
+    const char *dir = c->model.tokenizer_dir;
+    if (!dir) {
+        say(c, "text", "no tokenizer.json: the artifact takes ids only");
+        return true;
+    }
+    if (!tokenizer_pack(c->arena, dir, c->model.vocab_rows, &c->tokenizer, c->diags)) return false;
+    bool wanted = strcmp(c->model.recipe.chat, "none") != 0;
+    if (wanted && !chat_pack(c->arena, dir, &c->chat, &c->has_chat, c->diags)) {
+        diag_hint(c->diags, "`--set chat=none` compiles the model without its chat template");
+        return false;
+    }
+    say(c, "text", "tokenizer %.1f MiB, %s", (double)c->tokenizer.len / (1 << 20), c->has_chat ? "chat template" : "no chat template");
+    return true;
+}
+
+static bool make_selftest(Compile *c) {
+    if (!facts_selftest(c->arena, &c->model, c->pool, &c->selftest, c->diags)) return false;
+    say(c, "selftest", "%u ids, %u columns from the fp32 evaluator", c->selftest.n_ids, c->selftest.n_columns);
+    return true;
+}
+
+static bool make_artifact(Compile *c) {
+    PackCode code[COUNT_OF(c->code.image)];
+    for (uint32_t i = 0; i < c->code.n; i++)
+        code[i] = (PackCode){c->code.image[i].kind, c->code.image[i].data, c->code.image[i].bytes};
+    PackInput in = {.plan = c->plan,
+                    .weights = c->model.source,
+                    .code = code,
+                    .n_code = c->code.n,
+                    .tokenizer = buf_view(&c->tokenizer),
+                    .chat = buf_view(&c->chat),
+                    .explain = buf_view(&c->explain),
+                    .selftest = c->selftest,
+                    .pool = c->pool};
+    if (!facts_fill(c->arena, &c->model, c->has_chat, c->pool, &in.facts, c->diags)) return false;
+    if (in.facts.quantize)
+        say(c, "quantize", "%s; relative error of the weights: max %.4f, mse %.4f", in.facts.quantize,
+            in.facts.quantize_error.rel_max, in.facts.quantize_error.rel_mse);
+    PackReport report;
+    if (!pack_artifact(&in, c->opt.out_path, &report, c->diags)) return false;
+    say(c, "pack", "%s: %.1f MB, weights %.1f MB at %.0f MB/s", c->opt.out_path, (double)report.file_bytes / 1e6,
+        (double)report.weight_bytes / 1e6, (double)report.weight_bytes / 1e6 / MAX(report.weight_seconds, 1e-9));
+    return true;
+}
+
+static bool compile_run(Compile *c) {
+    if (!open_model(c) || !make_plan(c)) return false;
+    if (c->opt.explain) {
+        StrBuf text = {0};
+        explain_text(c->plan, c->target, &text);
+        fwrite(text.ptr, 1, text.len, stdout);
+        buf_free(&text);
+    }
+    return make_code(c) && make_text(c) && make_selftest(c) && make_artifact(c);
+}
+
+static const char *about(Arena *a) {
+    StrBuf fields = {0};
+    recipe_help(&fields);
+    const char *text = arena_printf(
+        a,
+        "Compiles MODEL, a recipe (*.yaml) or a checkpoint folder, into one artifact that adallm-rt runs. The checkpoint's\n"
+        "NVFP4 weights stay NVFP4; bf16 and fp16 linears are quantised to NVFP4 on the way unless the recipe says otherwise.\n"
+        "Nothing is written unless everything succeeded.\n\n"
+        "  adallmc compile models/qwen3-8b.yaml -o qwen3.ada\n"
+        "  adallmc compile ./Qwen3-8B-NVFP4 -o qwen3.ada --set tensor_parallel=2 --set context=8192\n"
+        "  adallmc compile models/qwen3-8b.yaml -o random.ada --random-weights\n\n"
+        "recipe fields, each with --set key=value:\n" STR_FMT,
+        STR_ARG(buf_view(&fields)));
+    buf_free(&fields);
+    return text;
+}
+
+int verb_compile(int argc, char **argv) {
+    Arena arena = {0};
+    Diags diags = {.arena = &arena};
+    Compile c = {.arena = &arena, .diags = &diags, .began_s = clock_s()};
+    const Option options[] = {
+        {"-o", OPT_STRING, "OUT.ada", 0, 0, &c.opt.out_path, NULL, "the artifact to write (required)"},
+        {"--target", OPT_STRING, "NAME", 0, 0, &c.opt.target, NULL, "machine to compile for; same as --set target=NAME"},
+        {"--set", OPT_LIST, "KEY=VALUE", 0, 0, &c.opt.sets, NULL, "override a field of the recipe; repeatable"},
+        {"--random-weights", OPT_FLAG, NULL, 0, 0, &c.opt.random_weights, NULL, "seeded weights of the right shapes; needs no tensors"},
+        {"--explain", OPT_FLAG, NULL, 0, 0, &c.opt.explain, NULL, "print kernels chosen and rejected, launches and memory to stdout"},
+        {"--emit", OPT_STRING, "DIR", 0, 0, &c.opt.emit_dir, NULL, "keep generated code, plan and IR dumps in this folder"},
+        {"--dump-after", OPT_STRING, "PASS", 0, 0, &c.opt.dump_after, NULL, "print the IR after this pass (`all`: every pass)"},
+        {"--quiet", OPT_FLAG, NULL, 0, 0, &c.opt.quiet, NULL, "no progress lines"},
+    };
+    Command command = {"adallmc compile MODEL -o OUT.ada [options]", about(&arena), options, COUNT_OF(options), 1, 1};
+    CliResult cli;
+    bool ok = cli_parse(&command, argc, argv, &arena, &cli, &diags);
+    if (ok && !cli.help && !c.opt.out_path) ok = diag_error(&diags, E_USAGE, SPAN_NONE, "-o OUT.ada is missing");
+    if (ok && !cli.help) {
+        c.opt.model_path = cli.args[0];
+        c.pool = pool_new(0);
+        ok = compile_run(&c);
+        pool_free(c.pool);
+    }
+    diags_print(&diags, "adallmc", stderr); // before the files it quotes are unmapped
+    model_close(&c.model);
+    buf_free(&c.tokenizer), buf_free(&c.chat), buf_free(&c.explain);
+    int code = ok ? 0 : diags_exit_code(&diags);
+    arena_free(&arena);
+    return code;
+}
