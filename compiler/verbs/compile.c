@@ -11,6 +11,7 @@
 #include "compiler/verbs/compile_facts.h"
 #include "compiler/verbs/verbs.h"
 #include "runtime/base/log.h"
+#include "runtime/base/num.h"
 
 typedef struct {
     const char *model_path, *out_path, *target, *emit_dir, *dump_after;

@@ -6,6 +6,7 @@
 #include "compiler/frontend/family.h"
 #include "compiler/ir/eval.h"
 #include "runtime/base/file.h"
+#include "runtime/base/num.h"
 
 enum { SELFTEST_IDS_MAX = 16, SELFTEST_COLUMNS = 128, HASH_CHUNK = 64 << 20 };
 #define SELFTEST_MACS 12e9 // multiply-adds that the evaluator may spend on the self-test, but for its least of two ids
@@ -131,7 +132,7 @@ static Str recipe_json(Arena *a, const Recipe *r) {
 
 bool facts_fill(Arena *a, Model *m, bool has_chat, Pool *pool, PackFacts *out, Diags *d) {
     *out = (PackFacts){.model = m->name,
-                       .family = m->config.family->name,
+                       .family = arena_strndup(a, m->config.family->name.ptr, m->config.family->name.len),
                        .recipe = recipe_json(a, &m->recipe),
                        .eos_ids = m->config.eos,
                        .n_eos_ids = m->config.n_eos,
