@@ -20,7 +20,7 @@ static const struct {
     {"moe_down", "moe_down_{format}_e{experts}_n{n}_k{k}", ""},
     {"gather_rows", "gather_rows_h{hidden}", ""},
     {"sample", "sample_v{vocab_rows}", ""},
-    {"advance", "advance", ""},
+    {"advance", "advance_step", ""},
 };
 
 static const SpecField *find_field(const Step *s, Str key) {
