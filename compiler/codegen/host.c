@@ -18,10 +18,10 @@ enum { IMAGE_BYTES_MAX = 256 << 20 };
 // meant, it is written.
 static const struct {
     AdaCodeKind kind;
-    const char *march, *lanes, *file;
+    const char *march, *optimize, *lanes, *file;
 } kinds[] = {
-    {ADA_CODE_X86_64, "-march=x86-64", "-Itemplates/host/plain", "kernels.x86-64.so"},
-    {ADA_CODE_X86_64_V3, "-march=x86-64-v3", "-Itemplates/host/v3", "kernels.x86-64-v3.so"},
+    {ADA_CODE_X86_64, "-march=x86-64", "-O2", "-Itemplates/host/plain", "kernels.x86-64.so"},
+    {ADA_CODE_X86_64_V3, "-march=x86-64-v3", "-O3", "-Itemplates/host/v3", "kernels.x86-64-v3.so"},
 };
 
 static bool write_file(const char *path, const void *data, size_t len, Diags *d) {
@@ -57,7 +57,7 @@ static bool write_templates(Arena *a, const char *dir, Diags *d) {
 // alone.
 static bool start_compiler(Arena *a, const char *dir, size_t kind, CcJob *job, Diags *d) {
     const char *args[] = {"-std=gnu11",
-                          "-O3",
+                          kinds[kind].optimize,
                           kinds[kind].march,
                           "-ffp-contract=off",
                           "-fno-math-errno",
@@ -72,6 +72,7 @@ static bool start_compiler(Arena *a, const char *dir, size_t kind, CcJob *job, D
                           "-Wl,-s",
                           "-Wl,-z,noexecstack",
                           "-Wno-psabi",
+                          "-Wno-attributes",
                           "-I.",
                           kinds[kind].lanes,
                           "kernels.c",

@@ -9,6 +9,7 @@ typedef struct {
 
 INLINE void gate_up_store(const float *gate, const float *up, const float *gate_scale, const float *up_scale,
                           uint32_t n_rows, uint32_t act, float *out) {
+#pragma GCC unroll 1
     for (uint32_t r = 0; r < n_rows; r += 8) {
         uint32_t lanes = n_rows - r;
         f32x8 g = f32x8_load(gate + r) * f32x8_load_part(gate_scale + r, lanes);

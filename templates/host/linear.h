@@ -12,6 +12,7 @@ typedef struct {
 // One token's rows [row, row + n_rows).
 INLINE void linear_store(const float *acc, uint32_t row, uint32_t n_rows, const float *row_scale,
                          const float *bias, float *out, LinearSpec s) {
+#pragma GCC unroll 1
     for (uint32_t r = 0; r < n_rows; r += 8) {
         uint32_t lanes = n_rows - r;
         f32x8 y = f32x8_load(acc + r) * f32x8_load_part(row_scale + row + r, lanes);

@@ -18,19 +18,25 @@ INLINE Range range_of_block(uint32_t n, uint32_t block, uint32_t n_blocks) {
 INLINE uint32_t u32_min(uint32_t a, uint32_t b) { return a < b ? a : b; }
 INLINE uint32_t u32_div_up(uint32_t a, uint32_t by) { return (a + by - 1) / by; }
 
-// n of 8 lanes; the others are zero, or left alone.
+// n of 8 lanes; the others are zero, or left alone. The ends of rows are rare: not worth a copy in every
+// kernel.
+SHARED void f32_copy_tail(float *dst, const float *src, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) dst[i] = src[i];
+}
 INLINE f32x8 f32x8_load_part(const float *p, uint32_t n) {
-    f32x8 v = f32x8_set1(0);
     if (n >= 8) return f32x8_load(p);
-    for (uint32_t i = 0; i < n; i++) v[i] = p[i];
-    return v;
+    float lanes[8] = {0};
+    f32_copy_tail(lanes, p, n);
+    return f32x8_load(lanes);
 }
 INLINE void f32x8_store_part(float *p, f32x8 v, uint32_t n) {
     if (n >= 8) {
         f32x8_store(p, v);
         return;
     }
-    for (uint32_t i = 0; i < n; i++) p[i] = v[i];
+    float lanes[8];
+    f32x8_store(lanes, v);
+    f32_copy_tail(p, lanes, n);
 }
 
 INLINE f32x8 f32x8_select(i32x8 mask, f32x8 yes, f32x8 no) {
@@ -40,7 +46,7 @@ INLINE float f32x8_sum(f32x8 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1
 
 // e^x: x = n ln2 + r, Taylor to r^7 on |r| <= ln2 / 2 (relative error 1e-8 before rounding). Held inside
 // [1e-38, 2e38]; NaN stays NaN.
-INLINE f32x8 f32x8_exp(f32x8 x) {
+LANES f32x8 f32x8_exp(f32x8 x) {
     const f32x8 lo = f32x8_set1(-87.33f), hi = f32x8_set1(88.37f);
     x = f32x8_select(x < lo, lo, f32x8_select(x > hi, hi, x));
     f32x8 n = f32x8_round(x * f32x8_set1(0x1.715476p0f));
@@ -67,7 +73,7 @@ INLINE f32x8 f32x8_gelu_tanh(f32x8 x) {
 }
 
 // Odd series below 1/4, where the quotient would cancel.
-INLINE f32x8 f32x8_tanh(f32x8 x) {
+LANES f32x8 f32x8_tanh(f32x8 x) {
     f32x8 s = x * x, p = f32x8_set1(62.0f / 2835);
     p = f32x8_fma(p, s, f32x8_set1(-17.0f / 315));
     p = f32x8_fma(p, s, f32x8_set1(2.0f / 15));

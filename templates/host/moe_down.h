@@ -10,6 +10,7 @@ typedef struct {
 
 INLINE void moe_down_add(const float *acc, const float *row_scale, uint32_t n_rows, float weight,
                          float *out) {
+#pragma GCC unroll 1
     for (uint32_t r = 0; r < n_rows; r += 8) {
         uint32_t lanes = n_rows - r;
         f32x8 y = f32x8_load(acc + r) * f32x8_load_part(row_scale + r, lanes);

@@ -61,8 +61,7 @@ INLINE uint32_t sample_first_equal(const float *logits, float max) {
 
 // Keeps the largest ids whose weights (their e, or 1 each) reach `target` together, lowest ids first among
 // equal logits; sets e of the others to 0. Radix select over 11 + 11 + 10 bits of the key.
-static __attribute__((noinline, unused)) void sample_cut(const float *logits, uint32_t n, int by_count,
-                                                         double target, SampleScratch *s) {
+SHARED void sample_cut(const float *logits, uint32_t n, int by_count, double target, SampleScratch *s) {
     uint32_t prefix = 0, mask = 0;
     double above = 0;
     for (uint32_t shift = 21, bits = 11;; shift = shift == 21 ? 10 : 0, bits = shift ? 11 : 10) {

@@ -194,14 +194,12 @@ INLINE void tiles_any(uint32_t format, const uint8_t *w, uint32_t k, uint32_t n_
 }
 
 // Shared by all instances of an image: k at run time costs nothing here and keeps images small.
-static __attribute__((noinline, unused)) void tiles_nvfp4(const uint8_t *w, uint32_t k, uint32_t n_tiles,
-                                                          const float *const *x, uint32_t n_tok, float *acc,
-                                                          uint32_t acc_stride, float *expanded) {
+SHARED void tiles_nvfp4(const uint8_t *w, uint32_t k, uint32_t n_tiles, const float *const *x, uint32_t n_tok,
+                        float *acc, uint32_t acc_stride, float *expanded) {
     tiles_any(FORMAT_NVFP4, w, k, n_tiles, x, n_tok, acc, acc_stride, expanded);
 }
-static __attribute__((noinline, unused)) void tiles_bf16(const uint8_t *w, uint32_t k, uint32_t n_tiles,
-                                                         const float *const *x, uint32_t n_tok, float *acc,
-                                                         uint32_t acc_stride, float *expanded) {
+SHARED void tiles_bf16(const uint8_t *w, uint32_t k, uint32_t n_tiles, const float *const *x, uint32_t n_tok,
+                       float *acc, uint32_t acc_stride, float *expanded) {
     tiles_any(FORMAT_BF16, w, k, n_tiles, x, n_tok, acc, acc_stride, expanded);
 }
 

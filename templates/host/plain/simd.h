@@ -7,6 +7,9 @@
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
+// One copy an image, however many instances call it.
+#define SHARED static __attribute__((noinline, noclone, unused))
+#define LANES  SHARED // functions worth inlining only where lanes are registers
 
 typedef float f32x8 __attribute__((vector_size(32), aligned(32)));
 typedef int32_t i32x8 __attribute__((vector_size(32), aligned(32)));
@@ -30,13 +33,13 @@ INLINE i32x8 f32x8_to_i32(f32x8 x) {
     return r;
 }
 
-INLINE f32x8 scales_load(const uint8_t *p) {
+LANES f32x8 scales_load(const uint8_t *p) {
     i32x8 b;
     for (int i = 0; i < 8; i++) b[i] = p[i] << 20;
     return (f32x8)b * f32x8_set1(0x1p120f);
 }
 
-INLINE void nvfp4_expand(const uint8_t *p, f32x8 w[8]) {
+LANES void nvfp4_expand(const uint8_t *p, f32x8 w[8]) {
     static const float value[16] = {0, .5f, 1, 1.5f, 2, 3, 4, 6, -0.f, -.5f, -1, -1.5f, -2, -3, -4, -6};
     for (int column = 0; column < 8; column++)
         for (int row = 0; row < 8; row++) {
@@ -53,7 +56,7 @@ INLINE void bf16_expand(const uint8_t *p, f32x8 w[2]) {
 }
 
 #define E4M3_SCALE 1.0f
-INLINE f32x8 e4m3_load(const uint8_t *p) {
+LANES f32x8 e4m3_load(const uint8_t *p) {
     i32x8 b;
     for (int i = 0; i < 8; i++)
         b[i] = (int32_t)((uint32_t)(p[i] & 0x80) << 24 | (uint32_t)(p[i] & 0x7F) << 20);

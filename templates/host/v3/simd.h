@@ -7,6 +7,9 @@
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
+// One copy an image, however many instances call it.
+#define SHARED static __attribute__((noinline, noclone, unused))
+#define LANES  INLINE // functions worth inlining only where lanes are registers
 
 typedef float f32x8 __attribute__((vector_size(32), aligned(32)));
 typedef int32_t i32x8 __attribute__((vector_size(32), aligned(32)));
@@ -25,7 +28,7 @@ INLINE i32x8 f32x8_to_i32(f32x8 x) { return (i32x8)_mm256_cvtps_epi32((__m256)x)
 
 // Eight block scales, E4M3 without sign: exponent and mantissa fields move to fp16's, 2^8 makes up for the
 // bias; exact, subnormals included.
-INLINE f32x8 scales_load(const uint8_t *p) {
+LANES f32x8 scales_load(const uint8_t *p) {
     __m128i h = _mm_slli_epi16(_mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)p)), 7);
     return (f32x8)_mm256_mul_ps(_mm256_cvtph_ps(h), _mm256_set1_ps(0x1p8f));
 }
@@ -33,7 +36,7 @@ INLINE f32x8 scales_load(const uint8_t *p) {
 // 8 rows x 8 columns of E2M1 in 32 bytes (picture in compiler/pack/layout.h) -> w[column] with a row a lane.
 // The upper two bytes of a code's fp32 form come from two 16-entry tables; interleaving them with each other
 // and with zeros puts them in place.
-INLINE void nvfp4_expand(const uint8_t *p, f32x8 w[8]) {
+LANES void nvfp4_expand(const uint8_t *p, f32x8 w[8]) {
     const __m256i top = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(0, 0x3F, 0x3F, 0x3F, 0x40, 0x40, 0x40, 0x40, (char)0x80, (char)0xBF, (char)0xBF,
                       (char)0xBF, (char)0xC0, (char)0xC0, (char)0xC0, (char)0xC0));
@@ -62,7 +65,7 @@ INLINE void bf16_expand(const uint8_t *p, f32x8 w[2]) {
 
 // Eight E4M3 values times 2^-8 (E4M3_SCALE undoes it): the fields fit fp16's with a smaller bias.
 #define E4M3_SCALE 0x1p8f
-INLINE f32x8 e4m3_load(const uint8_t *p) {
+LANES f32x8 e4m3_load(const uint8_t *p) {
     __m128i b = _mm_unpacklo_epi8(_mm_setzero_si128(), _mm_loadl_epi64((const __m128i *)p));
     __m128i h = _mm_and_si128(_mm_srai_epi16(b, 1), _mm_set1_epi16((short)0xBFFF));
     return (f32x8)_mm256_cvtph_ps(h);
