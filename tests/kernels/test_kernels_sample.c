@@ -1,0 +1,154 @@
+// sample: greedy ties, cuts against a full sort, the distribution of many draws, and what is not a number.
+#include <math.h>
+#include <stdlib.h>
+
+#include "runtime/base/fp.h"
+#include "tests/kernels/harness.h"
+
+static Kernels kernels;
+enum { SMALL = 43, SMALL_ROWS = 48, LARGE = 5000, LARGE_ROWS = 5001 };
+static uint32_t small_id, large_id;
+
+static void setup(void) {
+    small_id = kernels_add(&kernels, "sample vocab_rows=%d vocab=%d", SMALL_ROWS, SMALL);
+    large_id = kernels_add(&kernels, "sample vocab_rows=%d vocab=%d", LARGE_ROWS, LARGE);
+}
+
+static int32_t draw(uint32_t id, float *logits, SamplingRow *row, uint32_t *status) {
+    int32_t *next = fenced_alloc(sizeof *next);
+    uint32_t counts[4] = {0, 1};
+    void *args[] = {logits, row, next, status, counts};
+    kernels_run(&kernels, id, args, 1);
+    int32_t token = *next;
+    fenced_free(next);
+    return token;
+}
+
+static void greedy(void **state) {
+    (void)state;
+    float logits[SMALL_ROWS];
+    for (uint32_t at = 0; at < SMALL; at++) {
+        SamplingRow row = {.top_p = 1, .step = 5};
+        uint32_t status = 9;
+        for (uint32_t i = 0; i < SMALL_ROWS; i++)
+            logits[i] = i < SMALL ? -3 : 99; // rows past vocab are no tokens
+        logits[at] = logits[SMALL - 1] = 2;
+        assert_int_equal(draw(small_id, logits, &row, &status), at); // the lowest id of a tie
+        assert_int_equal(status, ROW_OK);
+        assert_int_equal(row.step, 6);
+    }
+}
+
+static void not_finite(void **state) {
+    (void)state;
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    for (size_t b = 0; b < COUNT_OF(bad); b++)
+        for (uint32_t at = 0; at < SMALL_ROWS; at++) {
+            float logits[SMALL_ROWS] = {0};
+            SamplingRow row = {.temperature = b == 1, .top_p = 1};
+            uint32_t status = 9;
+            logits[at] = bad[b];
+            int32_t token = draw(small_id, logits, &row, &status);
+            assert_int_equal(status, at < SMALL ? ROW_NOT_FINITE : ROW_OK);
+            assert_in_range(token, 0, SMALL - 1);
+        }
+}
+
+typedef struct {
+    float logit;
+    uint32_t id;
+} Ranked;
+
+static int by_rank(const void *a, const void *b) {
+    const Ranked *x = a, *y = b;
+    if (x->logit != y->logit) return x->logit < y->logit ? 1 : -1;
+    return x->id < y->id ? -1 : 1;
+}
+
+// p[id] after temperature, top_k, top_p, min_p; 0: cut. Ids within 1e-6 of the top_p boundary are `unsure`.
+static void reference(const float *logits, uint32_t n, const SamplingRow *row, double *p, bool *unsure) {
+    Ranked *rank = xmalloc(n * sizeof *rank);
+    for (uint32_t i = 0; i < n; i++) rank[i] = (Ranked){logits[i], i}, p[i] = 0, unsure[i] = false;
+    qsort(rank, n, sizeof *rank, by_rank);
+    uint32_t kept = row->top_k ? MIN(row->top_k, n) : n;
+    double total = 0, sum = 0;
+    for (uint32_t i = 0; i < kept; i++)
+        total += p[rank[i].id] =
+            exp(((double)logits[rank[i].id] - (double)rank[0].logit) / (double)row->temperature);
+    for (uint32_t i = 0; i < kept; i++) {
+        double before = sum / total, e = p[rank[i].id];
+        sum += e;
+        unsure[rank[i].id] = fabs(before - (double)row->top_p) < 1e-6 || fabs(e - (double)row->min_p) < 1e-6;
+        if ((row->top_p < 1 && before >= (double)row->top_p) || e < (double)row->min_p) p[rank[i].id] = 0;
+    }
+    free(rank);
+    total = 0;
+    for (uint32_t i = 0; i < n; i++) total += p[i];
+    for (uint32_t i = 0; i < n; i++) p[i] /= total;
+}
+
+static void check_distribution(uint32_t id, uint32_t n, float *logits, SamplingRow row, uint32_t draws) {
+    double *p = xmalloc(n * sizeof *p), chi = 0, cells = 0;
+    bool *unsure = xmalloc(n * sizeof *unsure);
+    uint32_t *seen = xmalloc(n * sizeof *seen), status;
+    memset(seen, 0, n * sizeof *seen);
+    reference(logits, n, &row, p, unsure);
+    for (uint32_t i = 0; i < draws; i++) seen[draw(id, logits, &row, &status)]++;
+    for (uint32_t i = 0; i < n; i++) {
+        if (seen[i] && p[i] == 0 && !unsure[i])
+            check_fail("id %u was drawn although cut (top_k %u top_p %g min_p %g)", i, row.top_k,
+                       (double)row.top_p, (double)row.min_p);
+        double expected = p[i] * draws;
+        if (expected < 5) continue;
+        chi += (seen[i] - expected) * (seen[i] - expected) / expected, cells++;
+    }
+    if (chi > cells + 6 * sqrt(2 * cells) + 12)
+        check_fail("chi square %.1f over %.0f ids (top_k %u top_p %g min_p %g)", chi, cells, row.top_k,
+                   (double)row.top_p, (double)row.min_p);
+    free(p), free(unsure), free(seen);
+}
+
+static void distributions(void **state) {
+    (void)state;
+    static const SamplingRow rows[] = {
+        {.temperature = 1, .top_p = 1, .seed = 1},
+        {.temperature = 0.7f, .top_p = 0.9f, .seed = 2},
+        {.temperature = 1.3f, .top_p = 1, .top_k = 5, .seed = 3},
+        {.temperature = 1, .top_p = 1, .min_p = 0.2f, .seed = 4},
+        {.temperature = 2, .top_p = 0.8f, .top_k = 12, .min_p = 0.05f, .seed = 5},
+        {.temperature = 1e-6f, .top_p = 0.5f, .seed = 6},
+        {.temperature = 1e6f, .top_p = 1, .top_k = 1000000, .seed = 7},
+    };
+    float small[SMALL_ROWS], *large = xmalloc(LARGE_ROWS * sizeof *large);
+    random_fill(1, small, SMALL_ROWS, 2), random_fill(2, large, LARGE_ROWS, 2);
+    for (uint32_t i = 0; i < SMALL; i += 3) small[i] = 1.5f; // many equal logits
+    large[0] = -0.0f, large[1] = 0;
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        check_distribution(small_id, SMALL, small, rows[r], 3000);
+        check_distribution(large_id, LARGE, large, rows[r], 400);
+    }
+    free(large);
+}
+
+static void seed_and_step_alone(void **state) {
+    (void)state;
+    float logits[SMALL_ROWS];
+    random_fill(3, logits, SMALL_ROWS, 1);
+    uint32_t same = 0, status;
+    for (uint64_t step = 0; step < 50; step++) {
+        SamplingRow a = {.temperature = 1, .top_p = 1, .seed = 8, .step = step}, b = a, c = a;
+        c.seed = 9;
+        int32_t token = draw(small_id, logits, &a, &status);
+        assert_int_equal(token, draw(small_id, logits, &b, &status));
+        same += token == draw(small_id, logits, &c, &status);
+    }
+    assert_in_range(same, 0, 25);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(greedy),
+    cmocka_unit_test(not_finite),
+    cmocka_unit_test(distributions),
+    cmocka_unit_test(seed_and_step_alone),
+};
+KERNELS_MAIN(kernels, setup, tests)
