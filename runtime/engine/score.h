@@ -8,8 +8,8 @@ typedef struct {
     uint32_t n;
 } ScoreSeq;
 
-// rows: [n, plan->vocab_rows] logits after positions first .. first + n - 1 of sequence `seq`. Positions of one
-// sequence come in order; sequences interleave.
+// rows: [n, plan->vocab_rows] logits after positions first .. first + n - 1 of sequence `seq`. Positions of
+// one sequence come in order; sequences interleave.
 typedef bool ScoreSink(void *ctx, uint32_t seq, uint32_t first, uint32_t n, const float *rows, Err *e);
 
 // batch: sequences side by side, 1 to the plan's slots. chunk: tokens of one sequence in a step; 0: as many

@@ -40,11 +40,7 @@ const char *artifact_role_name(uint32_t role) { return role < ADA_ROLE_ROLES ? r
 
 // ---- superblock ------------------------------------------------------------------------------------------
 
-static bool all_zero(const uint8_t *p, uint64_t n) {
-    for (uint64_t i = 0; i < n; i++)
-        if (p[i]) return false;
-    return true;
-}
+static bool all_zero(const uint8_t *p, uint64_t n) { return !n || (!p[0] && !memcmp(p, p + 1, n - 1)); }
 
 static bool terminated(const char *s, size_t n) { return memchr(s, 0, n) != NULL; }
 
