@@ -73,6 +73,11 @@ static bool refuse(Shard *s, const char *fmt, ...) {
     return false;
 }
 
+static const char *weight_text(Shard *s, ValueId v) {
+    const Node *def = value_node(s->r.in, v);
+    return def->op == OP_weight ? node_name(def, "name") : "a linear";
+}
+
 // ---- weights -------------------------------------------------------------------------------------------
 
 // What one rank sees of all parts.
@@ -152,8 +157,8 @@ static bool shard_columns(Shard *s, const Node *n) {
     Type w = s->r.in->values[n->inputs[1]].type;
     uint64_t k = (uint64_t)w.dim[w.rank - 1];
     if (k % s->n || k / s->n % K_MULTIPLE)
-        return refuse(s, "%llu inputs of a linear divide over %u ranks only in slices of a multiple of %d",
-                      (unsigned long long)k, s->n, K_MULTIPLE);
+        return refuse(s, "%s: its %llu columns do not divide over %u ranks in multiples of %d",
+                      weight_text(s, n->inputs[1]), (unsigned long long)k, s->n, K_MULTIPLE);
     ValueId inputs[3] = {s->r.map[n->inputs[0]], read_share(s, n->inputs[1], SHARD_COLS, 0)}, v;
     if (n->op == OP_expert_linear) inputs[2] = whole_value(s, n->inputs[2]);
     if (inputs[1] == NO_ID) return false;
@@ -203,13 +208,14 @@ static bool shard_linear(Shard *s, const Node *n) {
     if (s->state[n->inputs[0]] == SPLIT) return shard_columns(s, n);
     if (want.kind == WANT_HEADS) {
         if (want.heads >= s->n ? want.heads % s->n : s->n % want.heads)
-            return refuse(s, "%u heads do not divide over %u ranks", want.heads, s->n);
+            return refuse(s, "%s: its %u heads do not divide over %u ranks", weight_text(s, n->inputs[1]),
+                          want.heads, s->n);
         return shard_rows(s, n, want.heads);
     }
     if (want.kind == WANT_COLUMNS) {
         if (rows % s->n)
-            return refuse(s, "%llu rows of a linear do not divide over %u ranks", (unsigned long long)rows,
-                          s->n);
+            return refuse(s, "%s: its %llu rows do not divide over %u ranks", weight_text(s, n->inputs[1]),
+                          (unsigned long long)rows, s->n);
         return shard_rows(s, n, 0);
     }
     if (want.kind == WANT_LOGITS && rows % ((uint64_t)s->n * VOCAB_ROWS_MULTIPLE) == 0)

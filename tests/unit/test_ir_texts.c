@@ -6,10 +6,14 @@
 //     # expect:
 //     graph ...                       (or: error E0604: words of the message)
 //
-// What a pass really made is printed when it differs.
+// What a pass really made is printed when it differs; ADALLM_IR_UPDATE=1 writes it into the file (read the
+// difference before it is committed). A graph after a pass must also compute what it computed before: both
+// are evaluated with the same random weights.
 #include <dirent.h>
+#include <math.h>
 #include <stdlib.h>
 
+#include "compiler/ir/eval.h"
 #include "compiler/passes/pass.h"
 #include "compiler/targets/target.h"
 #include "runtime/base/file.h"
@@ -61,6 +65,41 @@ static Graph *graph_pass(Graph *g, Str pass, const PassContext *c, Diags *d) {
     return NULL;
 }
 
+static void declare_weights(WeightSource *s, const Graph *g) {
+    static const WeightFormat formats[] = {
+        [DT_F32] = WF_F32, [DT_F16] = WF_F16, [DT_BF16] = WF_BF16, [DT_NVFP4] = WF_NVFP4};
+    for (uint32_t i = 0; i < g->n_weights; i++) {
+        const Weight *w = &g->weights[i];
+        bool vector = w->type.rank == 1;
+        for (uint32_t k = 0; k < w->n_parts; k++) {
+            uint64_t shape[2] = {vector ? w->parts[k].cols : w->parts[k].rows, w->parts[k].cols};
+            source_random_declare(s, w->parts[k].tensor, formats[w->type.dtype], vector ? 1 : 2, shape,
+                                  vector ? RANDOM_NORM_ONE : RANDOM_LINEAR);
+        }
+    }
+}
+
+static void check_results(Arena *a, const Graph *before, const Graph *after, const char *path) {
+    static const int32_t ids[] = {3, 1, 4, 1, 5, 7, 2};
+    enum { N_IDS = COUNT_OF(ids) };
+    WeightSource *s = source_random(a, 7);
+    uint32_t n = eval_vocab(before) * N_IDS;
+    Pool *pool = pool_new(2);
+    Err e = {0};
+    double error = 0, size = 0;
+    float *x = ARENA_ARRAY(a, float, n), *y = ARENA_ARRAY(a, float, n);
+    declare_weights(s, before);
+    if (eval_vocab(after) != eval_vocab(before) || !eval_graph(before, s, pool, ids, N_IDS, x, &e) ||
+        !eval_graph(after, s, pool, ids, N_IDS, y, &e))
+        fail_msg("%s: cannot be evaluated: %s", path, e.msg);
+    for (uint32_t i = 0; i < n; i++) {
+        error += pow((double)x[i] - (double)y[i], 2);
+        size += pow((double)x[i], 2);
+    }
+    pool_free(pool);
+    if (!(error <= 1e-10 * size)) fail_msg("%s: the result differs by %g", path, sqrt(error / size));
+}
+
 static void put_error(const Diags *d, StrBuf *out) {
     buf_printf(out, "error E%04d: %s\n", diags_first_code(d), diags_first_message(d));
 }
@@ -85,11 +124,14 @@ static void run_pass(Arena *a, const Case *k, StrBuf *out) {
             put_error(&d, out);
         return;
     }
+    const Graph *before = g;
     g = graph_pass(g, k->pass, &c, &d);
-    if (g && graph_verify(g, &d))
-        graph_print(g, out);
-    else
+    if (!g || !graph_verify(g, &d)) {
         put_error(&d, out);
+        return;
+    }
+    graph_print(g, out);
+    check_results(a, before, g, k->path);
 }
 
 static void check_case(const char *path) {
@@ -100,6 +142,11 @@ static void check_case(const char *path) {
     bool same = str_eq(buf_view(&out), k.expect);
     if (!same)
         fprintf(stderr, "# %s: pass " STR_FMT " makes\n%s# end\n", path, STR_ARG(k.pass), buf_cstr(&out));
+    if (!same && getenv("ADALLM_IR_UPDATE")) {
+        FILE *f = fopen(path, "wb");
+        fprintf(f, STR_FMT "%s", (int)(k.expect.ptr - k.text.ptr), k.text.ptr, buf_cstr(&out));
+        fclose(f);
+    }
     assert_true(same);
     buf_free(&out);
     arena_free(&a);
