@@ -119,11 +119,11 @@ static bool run_nodes(Eval *ev) {
     return ok;
 }
 
-bool eval_graph(const Graph *g, WeightSource *src, Pool *pool, const int32_t *ids, uint32_t n, float *logits,
-                Err *e) {
+bool eval_graph(const Graph *g, WeightSource *src, Pool *pool, const int32_t *ids, uint32_t n, EvalKv kv,
+                float *logits, Err *e) {
     if (!output_of(g)) return err_set(e, E_IR_INVALID, "the graph has no output");
     size_t n_slots = (size_t)g->n_values * g->n_ranks;
-    Eval ev = {.g = g, .src = src, .pool = pool, .ids = ids, .n = n, .logits = logits, .e = e};
+    Eval ev = {.g = g, .src = src, .pool = pool, .ids = ids, .n = n, .kv = kv, .logits = logits, .e = e};
     ev.values = xrealloc(NULL, n_slots, sizeof *ev.values);
     memset(ev.values, 0, n_slots * sizeof *ev.values);
     bool ok = n == 0 || run_nodes(&ev);

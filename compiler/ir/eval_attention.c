@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "compiler/ir/eval_internal.h"
+#include "runtime/base/fp.h"
 #include "runtime/base/num.h"
 
 // Pairs (i, i + head_dim/2), angle = position * inv_freq in fp32 (rotate-half).
@@ -85,6 +86,13 @@ static void attend(void *ctx, uint32_t job) {
     free(acc);
 }
 
+// What the cache gives back for n values, on the heap.
+static float *through_cache(const float *x, uint64_t n, double scale) {
+    float *y = xrealloc(NULL, n, sizeof *y);
+    for (uint64_t i = 0; i < n; i++) y[i] = e4m3_to_f32(f32_to_e4m3(x[i] / (float)scale)) * (float)scale;
+    return y;
+}
+
 static bool run_attention(EvalCall *c, const float *k, const float *v, uint64_t kv_heads, const float *pos) {
     Type t = eval_type(c, 0);
     Attention a = {.q = c->in[0],
@@ -102,7 +110,15 @@ static bool run_attention(EvalCall *c, const float *k, const float *v, uint64_t 
     uint64_t jobs = a.heads * div_up(a.n_tok, QUERIES);
     if (jobs > UINT32_MAX)
         return err_set(c->ev->e, E_MEMORY, "attention over %u tokens is too large", c->ev->n);
+    float *cached_k = NULL, *cached_v = NULL;
+    if (c->ev->kv == EVAL_KV_E4M3) {
+        uint64_t n = a.n_tok * a.kv_heads * a.head_dim;
+        a.k = cached_k = through_cache(k, n, node_real(c->node, "k_scale"));
+        a.v = cached_v = through_cache(v, n, node_real(c->node, "v_scale"));
+    }
     pool_run(c->ev->pool, (uint32_t)jobs, attend, &a);
+    free(cached_k);
+    free(cached_v);
     return true;
 }
 

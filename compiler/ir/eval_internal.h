@@ -19,6 +19,7 @@ typedef struct {
     Pool *pool;
     const int32_t *ids;
     uint32_t n; // tokens
+    EvalKv kv;
     float *logits;
     float **values; // [n_values * n_ranks]; i32 values lie in the same four bytes; NULL: dead, or a matrix
     Err *e;

@@ -35,7 +35,8 @@ typedef struct {
     double began_s;
 } Compile;
 
-static void say(const Compile *c, const char *stage, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void say(const Compile *c, const char *stage, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 static void say(const Compile *c, const char *stage, const char *fmt, ...) {
     if (c->opt.quiet) return;
     va_list ap;
@@ -56,7 +57,8 @@ static bool open_model(Compile *c) {
     ModelOptions options = {.random_weights = c->opt.random_weights};
     if (!model_open(c->arena, c->opt.model_path, &c->opt.sets, options, &c->model, c->diags)) return false;
     for (uint32_t i = 0; i < c->model.n_notes; i++) say(c, "note", "%s", c->model.notes[i]);
-    say(c, "model", "%s, %u ops, %u weights", c->model.name, c->model.graph->n_nodes, c->model.graph->n_weights);
+    say(c, "model", "%s, %u ops, %u weights", c->model.name, c->model.graph->n_nodes,
+        c->model.graph->n_weights);
     return true;
 }
 
@@ -78,8 +80,8 @@ static bool make_plan(Compile *c) {
     c->plan = passes_run_plan(g, &c->passes, c->diags);
     if (!c->plan || !plan_verify(c->plan, c->diags)) return false;
     explain_json(c->plan, c->target, &c->explain);
-    say(c, "plan", "target %s, %u ranks, %u programs, %u launches, %u kernels", c->target->name, c->plan->n_ranks,
-        c->plan->n_programs, c->plan->n_launches, c->plan->n_kernels);
+    say(c, "plan", "target %s, %u ranks, %u programs, %u launches, %u kernels", c->target->name,
+        c->plan->n_ranks, c->plan->n_programs, c->plan->n_launches, c->plan->n_kernels);
     return true;
 }
 
@@ -104,13 +106,15 @@ static bool make_text(Compile *c) {
         diag_hint(c->diags, "`--set chat=none` compiles the model without its chat template");
         return false;
     }
-    say(c, "text", "tokenizer %.1f MiB, %s", (double)c->tokenizer.len / (1 << 20), c->has_chat ? "chat template" : "no chat template");
+    say(c, "text", "tokenizer %.1f MiB, %s", (double)c->tokenizer.len / (1 << 20),
+        c->has_chat ? "chat template" : "no chat template");
     return true;
 }
 
 static bool make_selftest(Compile *c) {
     if (!facts_selftest(c->arena, &c->model, c->pool, &c->selftest, c->diags)) return false;
-    say(c, "selftest", "%u ids, %u columns from the fp32 evaluator", c->selftest.n_ids, c->selftest.n_columns);
+    say(c, "selftest", "%u ids, %u columns from the fp32 evaluator", c->selftest.n_ids,
+        c->selftest.n_columns);
     return true;
 }
 
@@ -133,8 +137,9 @@ static bool make_artifact(Compile *c) {
             in.facts.quantize_error.rel_max, in.facts.quantize_error.rel_mse);
     PackReport report;
     if (!pack_artifact(&in, c->opt.out_path, &report, c->diags)) return false;
-    say(c, "pack", "%s: %.1f MB, weights %.1f MB at %.0f MB/s", c->opt.out_path, (double)report.file_bytes / 1e6,
-        (double)report.weight_bytes / 1e6, (double)report.weight_bytes / 1e6 / MAX(report.weight_seconds, 1e-9));
+    say(c, "pack", "%s: %.1f MB, weights %.1f MB at %.0f MB/s", c->opt.out_path,
+        (double)report.file_bytes / 1e6, (double)report.weight_bytes / 1e6,
+        (double)report.weight_bytes / 1e6 / MAX(report.weight_seconds, 1e-9));
     return true;
 }
 
@@ -154,8 +159,10 @@ static const char *about(Arena *a) {
     recipe_help(&fields);
     const char *text = arena_printf(
         a,
-        "Compiles MODEL, a recipe (*.yaml) or a checkpoint folder, into one artifact that adallm-rt runs. The checkpoint's\n"
-        "NVFP4 weights stay NVFP4; bf16 and fp16 linears are quantised to NVFP4 on the way unless the recipe says otherwise.\n"
+        "Compiles MODEL, a recipe (*.yaml) or a checkpoint folder, into one artifact that adallm-rt runs. "
+        "The checkpoint's\n"
+        "NVFP4 weights stay NVFP4; bf16 and fp16 linears are quantised to NVFP4 on the way unless the recipe "
+        "says otherwise.\n"
         "Nothing is written unless everything succeeded.\n\n"
         "  adallmc compile models/qwen3-8b.yaml -o qwen3.ada\n"
         "  adallmc compile ./Qwen3-8B-NVFP4 -o qwen3.ada --set tensor_parallel=2 --set context=8192\n"
@@ -172,18 +179,26 @@ int verb_compile(int argc, char **argv) {
     Compile c = {.arena = &arena, .diags = &diags, .began_s = clock_s()};
     const Option options[] = {
         {"-o", OPT_STRING, "OUT.ada", 0, 0, &c.opt.out_path, NULL, "the artifact to write (required)"},
-        {"--target", OPT_STRING, "NAME", 0, 0, &c.opt.target, NULL, "machine to compile for; same as --set target=NAME"},
-        {"--set", OPT_LIST, "KEY=VALUE", 0, 0, &c.opt.sets, NULL, "override a field of the recipe; repeatable"},
-        {"--random-weights", OPT_FLAG, NULL, 0, 0, &c.opt.random_weights, NULL, "seeded weights of the right shapes; needs no tensors"},
-        {"--explain", OPT_FLAG, NULL, 0, 0, &c.opt.explain, NULL, "print kernels chosen and rejected, launches and memory to stdout"},
-        {"--emit", OPT_STRING, "DIR", 0, 0, &c.opt.emit_dir, NULL, "keep generated code, plan and IR dumps in this folder"},
-        {"--dump-after", OPT_STRING, "PASS", 0, 0, &c.opt.dump_after, NULL, "print the IR after this pass (`all`: every pass)"},
+        {"--target", OPT_STRING, "NAME", 0, 0, &c.opt.target, NULL,
+         "machine to compile for; same as --set target=NAME"},
+        {"--set", OPT_LIST, "KEY=VALUE", 0, 0, &c.opt.sets, NULL,
+         "override a field of the recipe; repeatable"},
+        {"--random-weights", OPT_FLAG, NULL, 0, 0, &c.opt.random_weights, NULL,
+         "seeded weights of the right shapes; needs no tensors"},
+        {"--explain", OPT_FLAG, NULL, 0, 0, &c.opt.explain, NULL,
+         "print kernels chosen and rejected, launches and memory to stdout"},
+        {"--emit", OPT_STRING, "DIR", 0, 0, &c.opt.emit_dir, NULL,
+         "keep generated code, plan and IR dumps in this folder"},
+        {"--dump-after", OPT_STRING, "PASS", 0, 0, &c.opt.dump_after, NULL,
+         "print the IR after this pass (`all`: every pass)"},
         {"--quiet", OPT_FLAG, NULL, 0, 0, &c.opt.quiet, NULL, "no progress lines"},
     };
-    Command command = {"adallmc compile MODEL -o OUT.ada [options]", about(&arena), options, COUNT_OF(options), 1, 1};
+    Command command = {
+        "adallmc compile MODEL -o OUT.ada [options]", about(&arena), options, COUNT_OF(options), 1, 1};
     CliResult cli;
     bool ok = cli_parse(&command, argc, argv, &arena, &cli, &diags);
-    if (ok && !cli.help && !c.opt.out_path) ok = diag_error(&diags, E_USAGE, SPAN_NONE, "-o OUT.ada is missing");
+    if (ok && !cli.help && !c.opt.out_path)
+        ok = diag_error(&diags, E_USAGE, SPAN_NONE, "-o OUT.ada is missing");
     if (ok && !cli.help) {
         c.opt.model_path = cli.args[0];
         c.pool = pool_new(0);

@@ -9,11 +9,13 @@
 #include "runtime/base/num.h"
 
 enum { SELFTEST_IDS_MAX = 16, SELFTEST_COLUMNS = 128, HASH_CHUNK = 64 << 20 };
-#define SELFTEST_MACS 12e9 // multiply-adds that the evaluator may spend on the self-test, but for its least of two ids
+#define SELFTEST_MACS                                                                                        \
+    12e9 // multiply-adds that the evaluator may spend on the self-test, but for its least of two ids
 
-// Measured over the fixtures, the FP8 cache alone moves logits by up to this much from the fp32 truth; a router that flips moves more.
-#define TOLERANCE_DENSE 0.2f
-#define TOLERANCE_MOE   0.5f
+// The host plan stays within 0.003 of the evaluator on every dense fixture; other targets round activations
+// to fp16. A router that flips moves the logits of its token.
+#define TOLERANCE_DENSE 0.05f
+#define TOLERANCE_MOE   0.3f
 
 static double weights_count(const Graph *g) {
     double n = 0;
@@ -41,11 +43,12 @@ bool facts_selftest(Arena *a, const Model *m, Pool *pool, PackSelftest *out, Dia
     for (uint32_t i = 0; i < n_ids; i++) ids[i] = (int32_t)(mix64(i + 1) % vocab);
     for (uint32_t i = 0; i < n_columns; i++) columns[i] = (int32_t)((uint64_t)i * vocab / n_columns);
     float *logits = xmalloc((size_t)n_ids * vocab * sizeof *logits);
-    float *kept = ARENA_ARRAY(a, float, (size_t)n_ids * n_columns);
+    float *kept = ARENA_ARRAY(a, float, (size_t)n_ids *n_columns);
     Err e = {0};
-    bool ok = eval_graph(m->graph, m->source, pool, ids, n_ids, logits, &e);
+    bool ok = eval_graph(m->graph, m->source, pool, ids, n_ids, EVAL_KV_E4M3, logits, &e);
     for (size_t i = 0; ok && i < n_ids; i++)
-        for (size_t k = 0; k < n_columns; k++) kept[i * n_columns + k] = logits[i * vocab + (size_t)columns[k]];
+        for (size_t k = 0; k < n_columns; k++)
+            kept[i * n_columns + k] = logits[i * vocab + (size_t)columns[k]];
     free(logits);
     if (!ok) return diag_err(d, SPAN_NONE, &e);
     bool moe = config_int(&m->config, CFG_experts) > 0;
@@ -53,7 +56,8 @@ bool facts_selftest(Arena *a, const Model *m, Pool *pool, PackSelftest *out, Dia
     return true;
 }
 
-// ---- hashes of the inputs ---------------------------------------------------------------------------------------------
+// ---- hashes of the inputs
+// ---------------------------------------------------------------------------------------------
 
 typedef struct {
     Arena *arena;
@@ -69,7 +73,8 @@ static void hash_one(void *ctx, uint32_t i) {
     job->ok = file_map(job->path, &map, &job->err);
     if (!job->ok) return;
     Sha256Stream *s = sha256_begin();
-    for (uint64_t at = 0; at < map.size; at += HASH_CHUNK) sha256_add(s, map.data + at, MIN(map.size - at, (uint64_t)HASH_CHUNK));
+    for (uint64_t at = 0; at < map.size; at += HASH_CHUNK)
+        sha256_add(s, map.data + at, MIN(map.size - at, (uint64_t)HASH_CHUNK));
     job->out->hash = sha256_end(s);
     file_unmap(&map);
 }
@@ -81,7 +86,9 @@ static bool is_input(const char *name) {
     return false;
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(((const PackInputHash *)a)->name, ((const PackInputHash *)b)->name); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const PackInputHash *)a)->name, ((const PackInputHash *)b)->name);
+}
 
 // Every JSON, Jinja and safetensors file of the folder, by name; without tensors for random weights.
 static bool hash_inputs(Arena *a, const Model *m, Pool *pool, PackFacts *out, Diags *d) {
@@ -90,7 +97,9 @@ static bool hash_inputs(Arena *a, const Model *m, Pool *pool, PackFacts *out, Di
     PackInputHash *list = NULL;
     size_t n = 0;
     for (struct dirent *entry; (entry = readdir(dir));) {
-        if (!is_input(entry->d_name) || (!m->checkpoint && str_ends(str_of(entry->d_name), STR(".safetensors")))) continue;
+        if (!is_input(entry->d_name) ||
+            (!m->checkpoint && str_ends(str_of(entry->d_name), STR(".safetensors"))))
+            continue;
         list = xrealloc(list, n + 1, sizeof *list);
         list[n++] = (PackInputHash){.name = arena_strdup(a, entry->d_name)};
     }
@@ -100,7 +109,8 @@ static bool hash_inputs(Arena *a, const Model *m, Pool *pool, PackFacts *out, Di
     free(list);
     qsort(inputs, n, sizeof *inputs, by_name);
     HashJob *jobs = ARENA_ARRAY(a, HashJob, n);
-    for (size_t i = 0; i < n; i++) jobs[i] = (HashJob){.path = path_join(a, m->dir, inputs[i].name), .out = &inputs[i]};
+    for (size_t i = 0; i < n; i++)
+        jobs[i] = (HashJob){.path = path_join(a, m->dir, inputs[i].name), .out = &inputs[i]};
     pool_run(pool, (uint32_t)n, hash_one, jobs);
     for (size_t i = 0; i < n; i++)
         if (!jobs[i].ok) return diag_err(d, SPAN_NONE, &jobs[i].err);
@@ -108,7 +118,8 @@ static bool hash_inputs(Arena *a, const Model *m, Pool *pool, PackFacts *out, Di
     return true;
 }
 
-// ---- the rest ---------------------------------------------------------------------------------------------------------
+// ---- the rest
+// ---------------------------------------------------------------------------------------------------------
 
 static PackSampling sampling_defaults(const GenerationDefaults *g) {
     if (!g->do_sample) return (PackSampling){.temperature = 0, .top_p = 1};
@@ -120,11 +131,12 @@ static PackSampling sampling_defaults(const GenerationDefaults *g) {
 
 static Str recipe_json(Arena *a, const Recipe *r) {
     StrBuf b = {0};
-    buf_printf(&b, "{\"target\": \"%s\", \"tensor_parallel\": %lld, \"context\": %lld, \"batch\": [", r->target,
-               (long long)r->tensor_parallel, (long long)r->context);
+    buf_printf(&b, "{\"target\": \"%s\", \"tensor_parallel\": %lld, \"context\": %lld, \"batch\": [",
+               r->target, (long long)r->tensor_parallel, (long long)r->context);
     for (uint32_t i = 0; i < r->batch.n; i++) buf_printf(&b, "%s%u", i ? ", " : "", r->batch.items[i]);
-    buf_printf(&b, "], \"chunk\": %lld, \"gemm\": \"%s\", \"kv\": \"%s\", \"head\": \"%s\", \"quantize\": \"%s\"}", (long long)r->chunk,
-               r->gemm, r->kv, r->head, r->quantize);
+    buf_printf(
+        &b, "], \"chunk\": %lld, \"gemm\": \"%s\", \"kv\": \"%s\", \"head\": \"%s\", \"quantize\": \"%s\"}",
+        (long long)r->chunk, r->gemm, r->kv, r->head, r->quantize);
     Str s = str_dup(a, buf_view(&b));
     buf_free(&b);
     return s;
@@ -144,8 +156,10 @@ bool facts_fill(Arena *a, Model *m, bool has_chat, Pool *pool, PackFacts *out, D
         out->tokens = bos, out->n_tokens = 1;
     }
     Err e = {0};
-    if (m->checkpoint && !strcmp(m->recipe.quantize, "mse")) { // both methods are measured where the better one was asked for
-        if (!source_quantize_error(m->source, pool, NULL, NULL, &out->quantize_error, &e)) return diag_err(d, SPAN_NONE, &e);
+    if (m->checkpoint &&
+        !strcmp(m->recipe.quantize, "mse")) { // both methods are measured where the better one was asked for
+        if (!source_quantize_error(m->source, pool, NULL, NULL, &out->quantize_error, &e))
+            return diag_err(d, SPAN_NONE, &e);
         if (out->quantize_error.weights) out->quantize = "mse";
     }
     return hash_inputs(a, m, pool, out, d);

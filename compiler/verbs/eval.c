@@ -13,7 +13,7 @@
 typedef struct {
     const char *model, *ids, *out;
     OptList sets;
-    bool random_weights;
+    bool random_weights, kv_fp8;
     CliResult cli;
 } Args;
 
@@ -28,6 +28,8 @@ static bool parse_args(Args *x, int argc, char **argv, Arena *a, Diags *d) {
          "override a field of the recipe (adallmc compile --help lists them)"},
         {"--random-weights", OPT_FLAG, NULL, 0, 0, &x->random_weights, NULL,
          "seeded weights of the right shapes instead of the checkpoint's"},
+        {"--kv-fp8", OPT_FLAG, NULL, 0, 0, &x->kv_fp8, NULL,
+         "keys and values pass through the FP8 cache's format: the truth of compiled plans"},
     };
     const Command cmd = {
         "adallmc eval MODEL --ids FILE -o OUT.npy [options]",
@@ -57,14 +59,14 @@ static bool all_finite(const float *x, uint64_t n, uint64_t vocab, Err *e) {
     return true;
 }
 
-static bool eval_sequence(const Model *m, const IdSequence *s, uint64_t vocab, Pool *pool, NpyWriter *w,
-                          Err *e) {
+static bool eval_sequence(const Model *m, const IdSequence *s, EvalKv kv, uint64_t vocab, Pool *pool,
+                          NpyWriter *w, Err *e) {
     uint64_t count;
     float *logits = u64_mul(s->n, vocab, &count) && count <= SIZE_MAX / 4 ? malloc(count * 4) : NULL;
     if (!logits)
         return err_set(e, E_MEMORY, "the logits of %u tokens, %llu each, do not fit into memory", s->n,
                        (unsigned long long)vocab);
-    bool ok = eval_graph(m->graph, m->source, pool, s->ids, s->n, logits, e) &&
+    bool ok = eval_graph(m->graph, m->source, pool, s->ids, s->n, kv, logits, e) &&
               all_finite(logits, s->n, vocab, e) && npy_rows(w, logits, s->n, e);
     free(logits);
     return ok;
@@ -77,7 +79,7 @@ static bool eval_file(const Args *x, const Model *m, const IdsFile *f, Pool *poo
     if (!npy_open(&w, x->out, vocab, &e)) return diag_err(d, SPAN_NONE, &e);
     double start = clock_s();
     for (uint32_t i = 0; i < f->n_sequences; i++)
-        if (!eval_sequence(m, &f->sequences[i], vocab, pool, &w, &e)) {
+        if (!eval_sequence(m, &f->sequences[i], x->kv_fp8 ? EVAL_KV_E4M3 : EVAL_EXACT, vocab, pool, &w, &e)) {
             npy_abandon(&w);
             return diag_err(d, f->sequences[i].at, &e);
         }

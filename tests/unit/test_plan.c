@@ -92,8 +92,8 @@ static void fusing_changes_no_number(void **state) {
         size_t n = COUNT_OF(ids) * eval_vocab(m.graph);
         float *before = ARENA_ARRAY(&a, float, n), *after = ARENA_ARRAY(&a, float, n);
         Err e;
-        if (!eval_graph(m.graph, m.source, pool, ids, COUNT_OF(ids), before, &e) ||
-            !eval_graph(fused, m.source, pool, ids, COUNT_OF(ids), after, &e))
+        if (!eval_graph(m.graph, m.source, pool, ids, COUNT_OF(ids), EVAL_EXACT, before, &e) ||
+            !eval_graph(fused, m.source, pool, ids, COUNT_OF(ids), EVAL_EXACT, after, &e))
             fail_msg("%s: %s", fixtures[i].dir, e.msg);
         double error = relative_error(after, before, n);
         if (!(error < 1e-5)) fail_msg("%s: relative error %g", fixtures[i].dir, error);
