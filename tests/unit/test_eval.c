@@ -32,7 +32,7 @@ static bool eval(Bench *b, const char *text, const int32_t *ids, uint32_t n) {
     Graph *g = graph_parse(&b->arena, &src, &d);
     if (!g) fail_msg("%s", diags_first_message(&d));
     assert_true(n * eval_vocab(g) <= VALUES_MAX);
-    return eval_graph(g, b->source, b->pool, ids, n, b->logits, &b->err);
+    return eval_graph(g, b->source, b->pool, ids, n, EVAL_EXACT, b->logits, &b->err);
 }
 
 static void expect(const char *text, uint32_t n_tok, const float *want, size_t n) {

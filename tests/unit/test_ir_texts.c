@@ -89,8 +89,9 @@ static void check_results(Arena *a, const Graph *before, const Graph *after, con
     double error = 0, size = 0;
     float *x = ARENA_ARRAY(a, float, n), *y = ARENA_ARRAY(a, float, n);
     declare_weights(s, before);
-    if (eval_vocab(after) != eval_vocab(before) || !eval_graph(before, s, pool, ids, N_IDS, x, &e) ||
-        !eval_graph(after, s, pool, ids, N_IDS, y, &e))
+    if (eval_vocab(after) != eval_vocab(before) ||
+        !eval_graph(before, s, pool, ids, N_IDS, EVAL_EXACT, x, &e) ||
+        !eval_graph(after, s, pool, ids, N_IDS, EVAL_EXACT, y, &e))
         fail_msg("%s: cannot be evaluated: %s", path, e.msg);
     for (uint32_t i = 0; i < n; i++) {
         error += pow((double)x[i] - (double)y[i], 2);
