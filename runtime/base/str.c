@@ -58,7 +58,8 @@ size_t str_utf8_len(Str s) {
     if (p[0] < 0x80) return 1;
     size_t n = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
     if (p[0] < 0xC2 || p[0] > 0xF4 || s.len < n) return 0;
-    // the second byte of a character is narrowed where the first leaves overlong forms, surrogates or > 10FFFF
+    // the second byte of a character is narrowed where the first leaves overlong forms, surrogates or >
+    // 10FFFF
     unsigned char low = p[0] == 0xE0 ? 0xA0 : p[0] == 0xF0 ? 0x90 : 0x80;
     unsigned char high = p[0] == 0xED ? 0x9F : p[0] == 0xF4 ? 0x8F : 0xBF;
     if (p[1] < low || p[1] > high) return 0;
