@@ -256,6 +256,15 @@ static bool strings(Expr *x) { // neighbours are one
     return true;
 }
 
+// `strftime_now is defined`: yes. Functions are no values otherwise.
+static bool tests_a_function(const Jinja *j) {
+    bool known =
+        builtin_find(functions, COUNT_OF(functions), j->tok->s) >= 0 || jinja_function(j, j->tok->s) > 0;
+    if (!known || !jinja_tok_is(j->tok + 1, "is")) return false;
+    const Tok *test = j->tok + 2 + jinja_tok_is(j->tok + 2, "not");
+    return jinja_tok_is(test, "defined") || jinja_tok_is(test, "undefined");
+}
+
 static bool name(Expr *x) {
     static const struct {
         const char *name;
@@ -272,6 +281,7 @@ static bool name(Expr *x) {
     if (of_macros && j->function)
         return jinja_fail(j, E_TEMPLATE_UNSUPPORTED, t, "%s inside of a macro is not supported",
                           jinja_tok_text(j, t));
+    if (tests_a_function(j)) return constant(x, (ChatConst){.kind = CHAT_TRUE});
     if (str_is(t->s, "loop") && j->loop >= 0) {
         operand_done(x, LAST_LOOP, t, j->n_code);
     } else {
@@ -596,8 +606,13 @@ static bool colon(Expr *x, bool *more) {
     Entry *e = top(x);
     if (e->level == G_INDEX) return index_part(x);
     if (e->level != G_DICT || e->in_value) return *more = false, true;
+    const ChatInsn *key = &j->code[j->n_code - 1];
+    if (key->op == CHAT_OP_CONST && j->consts[key->arg].kind != CHAT_STRING)
+        return jinja_fail(j, E_TEMPLATE_UNSUPPORTED, j->tok - 1,
+                          "a dict key that is no string is not supported");
     e->in_value = true;
-    e->operand_at = ++j->tok ? j->n_code : 0;
+    j->tok++;
+    e->operand_at = j->n_code;
     return x->want_operand = true;
 }
 

@@ -91,7 +91,7 @@ bool chat_item(Vm *vm, const Value *v, const Value *index, Value *out) {
     *out = (Value){.kind = V_UNDEFINED};
     if (undefined(v)) return vm_fail(vm, E_CHAT, "an item of something undefined");
     if (!value_int(index, &i)) return true;
-    size_t n = v->kind == V_LIST ? v->list->n : is_text(v) ? utf8_count(text_str(v->text)) : 0;
+    size_t n = v_plain(v) ? v->list->n : is_text(v) ? utf8_count(text_str(v->text)) : 0;
     if (is_text(v) && !vm_spend(vm, v->text.len / 16)) return false;
     if (i < 0) i += (int64_t)n;
     if (i < 0 || (size_t)i >= n) return true;
@@ -118,8 +118,10 @@ bool chat_in(Vm *vm, const Value *needle, const Value *hay, bool *out) {
     if (undefined(hay)) return true;
     if (hay->kind != V_LIST)
         return vm_fail(vm, E_CHAT, "`in` wants a list, a dict or a string, not %s", value_kind_name(hay));
-    for (size_t i = 0; i < hay->list->n && !*out; i++)
-        if (!value_equal(vm, needle, &hay->list->items[i], out)) return false;
+    ChatList *l;
+    if (!value_items(vm, hay, &l)) return false;
+    for (size_t i = 0; i < l->n && !*out; i++)
+        if (!value_equal(vm, needle, &l->items[i], out)) return false;
     return true;
 }
 
@@ -174,6 +176,8 @@ bool chat_test(Vm *vm, ChatTest test, const Value *v, const Value *arg, bool *ou
     case CHAT_TEST_STRING: *out = is_text(v); return true;
     case CHAT_TEST_MAPPING: *out = v->kind == V_DICT; return true;
     case CHAT_TEST_SEQUENCE:
+        *out = undefined(v) || is_text(v) || v_plain(v) || v->kind == V_DICT;
+        return true;
     case CHAT_TEST_ITERABLE:
         *out = undefined(v) || is_text(v) || v->kind == V_LIST || v->kind == V_DICT;
         return true;
@@ -197,18 +201,23 @@ static bool no_method(Vm *vm, ChatMethod m, const Value *v) {
     return vm_fail(vm, E_CHAT, "%s has no method `%s`", value_kind_name(v), method_names[m]);
 }
 
-static bool pairs_list(Vm *vm, const ChatDict *d, Value *out) {
+static bool sequence(SeqKind kind, ChatList *l, Value *out) {
+    l->kind = kind;
+    *out = v_list(l);
+    return true;
+}
+
+static bool pairs_list(Vm *vm, const ChatDict *d, SeqKind kind, Value *out) {
     ChatList *l = list_new(vm, d->n);
     for (size_t i = 0; l && i < d->n; i++) {
         ChatList *pair = list_new(vm, 2);
         if (!pair) return false;
-        pair->tuple = true;
+        pair->kind = SEQ_TUPLE;
         pair->items[pair->n++] = v_text(d->pairs[i].key);
         pair->items[pair->n++] = d->pairs[i].value;
         l->items[l->n++] = v_list(pair);
     }
-    if (l) *out = v_list(l);
-    return l != NULL;
+    return l && sequence(kind, l, out);
 }
 
 static bool dict_method(Vm *vm, ChatMethod m, const Value *v, const Value *args, Value *out) {
@@ -219,20 +228,19 @@ static bool dict_method(Vm *vm, ChatMethod m, const Value *v, const Value *args,
         *out = found ? *found : given(&args[1]) ? args[1] : V_NULL;
         return !vm->failed;
     }
-    case CHAT_METHOD_ITEMS: return pairs_list(vm, v->dict, out);
-    case CHAT_METHOD_KEYS: return value_items(vm, v, &l) && (*out = v_list(l), true);
+    case CHAT_METHOD_ITEMS: return pairs_list(vm, v->dict, SEQ_VIEW, out);
+    case CHAT_METHOD_KEYS: return value_items(vm, v, &l) && sequence(SEQ_VIEW, l, out);
     case CHAT_METHOD_VALUES:
         l = list_new(vm, v->dict->n);
         for (size_t i = 0; l && i < v->dict->n; i++) l->items[l->n++] = v->dict->pairs[i].value;
-        if (l) *out = v_list(l);
-        return l != NULL;
+        return l && sequence(SEQ_VIEW, l, out);
     default: return no_method(vm, m, v);
     }
 }
 
 static bool list_method(Vm *vm, ChatMethod m, const Value *v, const Value *args, Value *out) {
     int64_t count = 0;
-    if (m != CHAT_METHOD_COUNT && m != CHAT_METHOD_INDEX) return no_method(vm, m, v);
+    if (!v_plain(v) || (m != CHAT_METHOD_COUNT && m != CHAT_METHOD_INDEX)) return no_method(vm, m, v);
     for (size_t i = 0; i < v->list->n; i++) {
         bool same;
         if (!value_equal(vm, &v->list->items[i], &args[0], &same)) return false;
@@ -251,11 +259,10 @@ static bool text_arg(Vm *vm, ChatMethod m, const Value *arg) {
 static bool affix(Vm *vm, ChatMethod m, Text t, const Value *arg, Value *out) {
     bool start = m == CHAT_METHOD_STARTSWITH || m == CHAT_METHOD_REMOVEPREFIX, found = false;
     bool tests = m == CHAT_METHOD_STARTSWITH || m == CHAT_METHOD_ENDSWITH;
-    size_t n = 1, len = 0;
-    if (tests && arg->kind == V_LIST && arg->list->tuple) n = arg->list->n;
-    for (size_t i = 0; i < n && !found; i++) {
-        const Value *one =
-            arg->kind == V_LIST && n == arg->list->n && arg->list->tuple ? &arg->list->items[i] : arg;
+    size_t len = 0;
+    const ChatList *choices = tests && arg->kind == V_LIST && arg->list->kind == SEQ_TUPLE ? arg->list : NULL;
+    for (size_t i = 0; i < (choices ? choices->n : 1) && !found; i++) {
+        const Value *one = choices ? &choices->items[i] : arg;
         if (!text_arg(vm, m, one) || !vm_spend(vm, 1)) return false;
         len = one->text.len;
         found =
@@ -270,10 +277,15 @@ static bool affix(Vm *vm, ChatMethod m, Text t, const Value *arg, Value *out) {
     return true;
 }
 
+// Every character may be looked up in the whole set.
+static bool spend_strip(Vm *vm, Text t, const Text *chars) {
+    return vm_spend(vm, (uint64_t)t.len / 64 * (1 + (chars ? chars->len / 4 : 0)));
+}
+
 static bool strip_method(Vm *vm, ChatMethod m, Text t, const Value *chars, Value *out) {
     bool set = given(chars) && chars->kind != V_NONE;
     if (set && !text_arg(vm, m, chars)) return false;
-    if (!vm_spend(vm, t.len / 64)) return false;
+    if (!spend_strip(vm, t, set ? &chars->text : NULL)) return false;
     *out = v_text(text_strip(t, set ? &chars->text : NULL, m != CHAT_METHOD_RSTRIP, m != CHAT_METHOD_LSTRIP));
     return true;
 }
@@ -460,8 +472,9 @@ static bool filter_trim(Vm *vm, Text t, const Value *chars, Value *out) {
     bool set = given(chars) && chars->kind != V_NONE;
     if (set && !is_text(chars))
         return vm_fail(vm, E_CHAT, "`trim` wants a string, not %s", value_kind_name(chars));
+    if (!spend_strip(vm, t, set ? &chars->text : NULL)) return false;
     *out = v_text(text_strip(t, set ? &chars->text : NULL, true, true));
-    return vm_spend(vm, t.len / 64);
+    return true;
 }
 
 // ---- filters on lists
@@ -471,7 +484,7 @@ static bool filter_length(Vm *vm, const Value *v, Value *out) {
     size_t n = 0;
     if (is_text(v))
         n = utf8_count(text_str(v->text));
-    else if (v->kind == V_LIST)
+    else if (v->kind == V_LIST && v->list->kind != SEQ_ITERATOR)
         n = v->list->n;
     else if (v->kind == V_DICT)
         n = v->dict->n;
@@ -490,6 +503,8 @@ static bool filter_list(Vm *vm, const Value *v, bool reversed, Value *out) {
 
 static bool filter_end(Vm *vm, const Value *v, bool last, Value *out) {
     ChatList *l;
+    if (last && v->kind == V_LIST && v->list->kind == SEQ_ITERATOR)
+        return vm_fail(vm, E_CHAT, "`last` of an iterator: use `list`");
     if (!value_items(vm, v, &l)) return false;
     *out = l->n ? l->items[last ? l->n - 1 : 0] : (Value){.kind = V_UNDEFINED};
     return true;
@@ -526,7 +541,8 @@ static bool filter_map(Vm *vm, const Value *v, const Value *args, Value *out) {
     if (!known || (!by_attr && (chat_filter_min[id] || id == CHAT_FILTER_MAP || id == CHAT_FILTER_SELECT ||
                                 id == CHAT_FILTER_REJECT)))
         return vm_fail(vm, E_CHAT, "`map` wants an attribute or the name of a simple filter");
-    if (!value_items(vm, v, &l) || !(to = list_new(vm, l->n))) return false;
+    Value nothing = {.kind = V_UNDEFINED}; // as Jinja, which looks whether there is something first
+    if (!value_items(vm, value_true(v) ? v : &nothing, &l) || !(to = list_new(vm, l->n))) return false;
     for (size_t i = 0; i < l->n; i++) {
         Value *one = &to->items[to->n++];
         if (!vm_spend(vm, 1)) return false;
@@ -535,8 +551,7 @@ static bool filter_map(Vm *vm, const Value *v, const Value *args, Value *out) {
             return false;
         if (by_attr && one->kind == V_UNDEFINED && given(&args[2])) *one = args[2];
     }
-    *out = v_list(to);
-    return true;
+    return sequence(SEQ_ITERATOR, to, out);
 }
 
 // select, reject and their attr forms: args are [attribute,] test name, test argument.
@@ -548,7 +563,8 @@ static bool filter_select(Vm *vm, const Value *v, const Value *attr, const Value
     if (by_test &&
         (!find_name(test_names, CHAT_TESTS, &args[0], &id) || chat_test_min[id] != given(&args[1])))
         return vm_fail(vm, E_CHAT, "a selection wants the name of a test and what it needs");
-    if (!value_items(vm, v, &l) || !(to = list_new(vm, l->n))) return false;
+    Value nothing = {.kind = V_UNDEFINED}; // as Jinja, which looks whether there is something first
+    if (!value_items(vm, value_true(v) ? v : &nothing, &l) || !(to = list_new(vm, l->n))) return false;
     for (size_t i = 0; i < l->n; i++) {
         Value one = l->items[i];
         if (!vm_spend(vm, 1) || (attr && !attr_path(vm, &l->items[i], attr, &one))) return false;
@@ -556,8 +572,7 @@ static bool filter_select(Vm *vm, const Value *v, const Value *attr, const Value
         if (by_test && !chat_test(vm, (ChatTest)id, &one, &args[1], &yes)) return false;
         if (yes == keep) to->items[to->n++] = l->items[i];
     }
-    *out = v_list(to);
-    return true;
+    return sequence(SEQ_ITERATOR, to, out);
 }
 
 typedef struct {
@@ -570,6 +585,13 @@ static bool sort_key(Vm *vm, const Value *item, const Value *attr, bool exact, V
     return exact || !is_text(out) || text_case(vm, out->text, CASE_LOWER, &out->text);
 }
 
+// Equal keys need no order, so that Jinja sorts by an attribute which no item has.
+static bool sort_order(Vm *vm, const Value *a, const Value *b, int *order) {
+    bool equal;
+    *order = 0;
+    return value_equal(vm, a, b, &equal) && (equal || value_compare(vm, a, b, order));
+}
+
 // Merge sort: stable, and n log n comparisons whatever the values are.
 static bool sort_keyed(Vm *vm, Keyed *a, size_t n, bool reversed) {
     Keyed *b = vm_alloc(vm, n, sizeof *b);
@@ -580,9 +602,7 @@ static bool sort_keyed(Vm *vm, Keyed *a, size_t n, bool reversed) {
                    k = begin;
             while (k < end) {
                 int order = 0;
-                if (i < mid && j < end &&
-                    (!vm_spend(vm, 1) || !value_compare(vm, &a[i].key, &a[j].key, &order)))
-                    return false;
+                if (i < mid && j < end && !sort_order(vm, &a[i].key, &a[j].key, &order)) return false;
                 bool left = j == end || (i < mid && (reversed ? order >= 0 : order <= 0));
                 b[k++] = left ? a[i++] : a[j++];
             }
@@ -615,7 +635,7 @@ static bool filter_sort(Vm *vm, const Value *v, const Value *args, Value *out) {
 static bool filter_dictsort(Vm *vm, const Value *v, Value *out) {
     Value pairs, first = v_int(0);
     if (v->kind != V_DICT) return vm_fail(vm, E_CHAT, "`dictsort` wants a dict, not %s", value_kind_name(v));
-    return pairs_list(vm, v->dict, &pairs) && sorted(vm, pairs.list, &first, false, false, out);
+    return pairs_list(vm, v->dict, SEQ_LIST, &pairs) && sorted(vm, pairs.list, &first, false, false, out);
 }
 
 static bool filter_unique(Vm *vm, const Value *v, const Value *args, Value *out) {
@@ -629,8 +649,7 @@ static bool filter_unique(Vm *vm, const Value *v, const Value *args, Value *out)
         if (!chat_in(vm, &key, &seen, &known)) return false;
         if (!known && (!list_add(vm, keys, key) || !list_add(vm, to, l->items[i]))) return false;
     }
-    *out = v_list(to);
-    return true;
+    return sequence(SEQ_ITERATOR, to, out);
 }
 
 // ---- filters
@@ -647,7 +666,10 @@ static bool text_filter(Vm *vm, ChatFilter filter, const Value *v, const Value *
     case CHAT_FILTER_TITLE: return cased(vm, t, CASE_TITLE_FILTER, out);
     case CHAT_FILTER_REPLACE: return filter_replace(vm, t, args, out);
     case CHAT_FILTER_INDENT: return filter_indent(vm, t, args, out);
-    default: *out = v_text(t); return true; // string, safe
+    default: // string, safe
+        *out = v_text(t);
+        out->safe = filter == CHAT_FILTER_SAFE || v->safe;
+        return true;
     }
 }
 
@@ -667,8 +689,11 @@ bool chat_filter(Vm *vm, ChatFilter filter, const Value *v, const Value *args, V
     }
     case CHAT_FILTER_LIST: return filter_list(vm, v, false, out);
     case CHAT_FILTER_REVERSE: {
-        bool ok = filter_list(vm, v, true, out);
-        if (!ok || !is_text(v)) return ok;
+        if (!filter_list(vm, v, true, out)) return false;
+        if (!is_text(v))
+            return v->kind == V_LIST && v->list->kind == SEQ_ITERATOR
+                       ? true
+                       : sequence(SEQ_ITERATOR, out->list, out);
         ChatList *l = out->list;
         out->kind = V_TEXT;
         return text_items(vm, text_own(""), l, &out->text);
@@ -685,9 +710,9 @@ bool chat_filter(Vm *vm, ChatFilter filter, const Value *v, const Value *args, V
     case CHAT_FILTER_DICTSORT: return filter_dictsort(vm, v, out);
     case CHAT_FILTER_UNIQUE: return filter_unique(vm, v, args, out);
     case CHAT_FILTER_ITEMS:
-        if (undefined(v)) return filter_list(vm, v, false, out);
+        if (undefined(v)) return filter_list(vm, v, false, out) && sequence(SEQ_ITERATOR, out->list, out);
         if (v->kind != V_DICT) return vm_fail(vm, E_CHAT, "`items` wants a dict, not %s", value_kind_name(v));
-        return pairs_list(vm, v->dict, out);
+        return pairs_list(vm, v->dict, SEQ_ITERATOR, out);
     default: return text_filter(vm, filter, v, args, out);
     }
 }

@@ -65,12 +65,39 @@ static bool real_operator(Vm *vm, ChatOp op, double a, double b, Value *out) {
 static bool add_lists(Vm *vm, const ChatList *a, const ChatList *b, Value *out) {
     ChatList *l = list_new(vm, a->n + b->n);
     if (!l) return false;
-    l->tuple = a->tuple;
+    l->kind = a->kind;
     if (a->n) memcpy(l->items, a->items, a->n * sizeof *l->items);
     if (b->n) memcpy(l->items + a->n, b->items, b->n * sizeof *l->items);
     l->n = a->n + b->n;
     *out = v_list(l);
     return true;
+}
+
+static bool escape_html(Vm *vm, Text t, Text *out) {
+    static const char special[] = "&<>'\"";
+    static const char *const names[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
+    TextBuf b = {.vm = vm};
+    size_t plain = 0;
+    for (size_t i = 0; i < t.len; i++) {
+        const char *found = t.ptr[i] ? strchr(special, t.ptr[i]) : NULL;
+        if (!found) continue;
+        const char *name = names[found - special];
+        if (!tb_text(&b, text_slice(t, plain, i)) || !tb_bytes(&b, name, strlen(name), FROM_INPUT))
+            return false;
+        plain = i + 1;
+    }
+    if (!tb_text(&b, text_slice(t, plain, t.len))) return false;
+    *out = tb_view(&b);
+    return true;
+}
+
+// A text that is `safe` escapes the other one.
+static bool add_texts(Vm *vm, const Value *a, const Value *b, Value *out) {
+    Text left = a->text, right = b->text;
+    if (a->safe && !b->safe && !escape_html(vm, right, &right)) return false;
+    if (b->safe && !a->safe && !escape_html(vm, left, &left)) return false;
+    *out = (Value){.kind = V_TEXT, .safe = a->safe || b->safe};
+    return text_join(vm, left, right, &out->text);
 }
 
 static bool repeat(Vm *vm, Text t, int64_t n, Value *out) {
@@ -90,12 +117,8 @@ static bool arithmetic(Vm *vm, ChatOp op, const Value *a, const Value *b, Value 
             return vm_fail(vm, E_CHAT, "`%s` with an integer beyond 64 bits", sign);
         return real_operator(vm, op, value_real(a), value_real(b), out);
     }
-    if (op == CHAT_OP_ADD && a->kind == V_TEXT && b->kind == V_TEXT) {
-        Text joined;
-        if (!text_join(vm, a->text, b->text, &joined)) return false;
-        return *out = v_text(joined), true;
-    }
-    if (op == CHAT_OP_ADD && a->kind == V_LIST && b->kind == V_LIST && a->list->tuple == b->list->tuple)
+    if (op == CHAT_OP_ADD && a->kind == V_TEXT && b->kind == V_TEXT) return add_texts(vm, a, b, out);
+    if (op == CHAT_OP_ADD && v_plain(a) && v_plain(b) && a->list->kind == b->list->kind)
         return add_lists(vm, a->list, b->list, out);
     if (op == CHAT_OP_MUL && a->kind == V_TEXT && value_int(b, &y)) return repeat(vm, a->text, y, out);
     if (op == CHAT_OP_MUL && b->kind == V_TEXT && value_int(a, &x)) return repeat(vm, b->text, x, out);
@@ -172,7 +195,7 @@ static bool slice_range(Vm *vm, const Value *parts, int64_t n, int64_t *begin, i
 static bool slice_list(Vm *vm, const ChatList *from, int64_t begin, int64_t step, int64_t count, Value *out) {
     ChatList *l = list_new(vm, (size_t)count);
     if (!l) return false;
-    l->tuple = from->tuple;
+    l->kind = from->kind;
     for (int64_t i = 0; i < count; i++) l->items[l->n++] = from->items[begin + i * step];
     *out = v_list(l);
     return true;
@@ -200,7 +223,9 @@ static bool slice_text(Vm *vm, Text t, const Value *parts, Value *out) {
 bool chat_slice(Vm *vm, const Value parts[4], Value *out) {
     int64_t begin, step, count;
     if (parts[0].kind == V_TEXT) return slice_text(vm, parts[0].text, parts, out);
-    if (parts[0].kind != V_LIST) return vm_fail(vm, E_CHAT, "a slice of %s", value_kind_name(&parts[0]));
+    if (parts[0].kind <= V_UNDEFINED) return vm_fail(vm, E_CHAT, "a slice of something undefined");
+    *out = (Value){.kind = V_UNDEFINED};
+    if (!v_plain(&parts[0])) return true;
     return slice_range(vm, parts, (int64_t)parts[0].list->n, &begin, &step, &count) &&
            slice_list(vm, parts[0].list, begin, step, count, out);
 }

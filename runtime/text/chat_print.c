@@ -90,7 +90,7 @@ static bool print_json_string(TextBuf *b, Text t, bool ascii) {
             snprintf(escape, sizeof escape, "\\%c", letters[known - names]);
         else if (c < 0x20)
             snprintf(escape, sizeof escape, "\\u%04x", c);
-        else if (ascii && c >= 0x80) {
+        else if (ascii && c >= 0x7F) {
             uint32_t u = utf8_value(s, at);
             if (u >= 0x10000)
                 snprintf(escape, sizeof escape, "\\u%04x\\u%04x", 0xD7C0 + (u >> 10), 0xDC00 + (u & 0x3FF));
@@ -154,7 +154,7 @@ static size_t size_of(const Value *v) { return v->kind == V_LIST ? v->list->n : 
 
 static const char *bracket(const Value *v, bool json, bool open) {
     if (v->kind == V_DICT) return open ? "{" : "}";
-    if (!json && v->list->tuple) return open ? "(" : v->list->n == 1 ? ",)" : ")";
+    if (!json && v->list->kind == SEQ_TUPLE) return open ? "(" : v->list->n == 1 ? ",)" : ")";
     return open ? "[" : "]";
 }
 
@@ -162,6 +162,8 @@ static const char *bracket(const Value *v, bool json, bool open) {
 static bool begin_value(TextBuf *b, const Value *v, bool json, JsonStyle style, Level *stack, size_t *depth) {
     if (!vm_spend(b->vm, 1)) return false;
     if (v->kind != V_LIST && v->kind != V_DICT) return print_flat(b, v, json, style);
+    if (v->kind == V_LIST && !v_plain(v))
+        return vm_fail(b->vm, E_CHAT, "an iterator cannot be written: use `list`");
     if (*depth == DEPTH_MAX) return vm_fail(b->vm, E_LIMIT, "values nested too deeply to write");
     Level l = {.v = v};
     if (v->kind == V_DICT && !(l.pairs = ordered(b->vm, v->dict, style.sort_keys))) return false;

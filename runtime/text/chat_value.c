@@ -301,7 +301,7 @@ bool value_true(const Value *v) {
     case V_INT: return v->i != 0;
     case V_REAL: return v->real != 0;
     case V_TEXT: return v->text.len > 0;
-    case V_LIST: return v->list->n > 0;
+    case V_LIST: return v->list->n > 0 || v->list->kind == SEQ_ITERATOR;
     case V_DICT: return v->dict->n > 0;
     default: return true;
     }
@@ -359,6 +359,7 @@ static bool flat_equal(const Value *a, const Value *b) {
     switch (a->kind) {
     case V_NONE: return true;
     case V_TEXT: return str_eq(text_str(a->text), text_str(b->text));
+    case V_LIST: return a->list == b->list;
     case V_SPACE: return a->dict == b->dict;
     default: return false;
     }
@@ -386,7 +387,8 @@ bool value_equal(Vm *vm, const Value *a, const Value *b, bool *out) {
     *out = false;
     for (;;) {
         if (!vm_spend(vm, 1)) return false;
-        bool both_lists = a->kind == V_LIST && b->kind == V_LIST && a->list->tuple == b->list->tuple;
+        bool both_lists =
+            a->kind == V_LIST && b->kind == V_LIST && a->list->kind == b->list->kind && v_plain(a);
         bool both_dicts = a->kind == V_DICT && b->kind == V_DICT;
         if (both_lists || both_dicts) {
             if (both_lists ? a->list->n != b->list->n : a->dict->n != b->dict->n) return true;
@@ -413,9 +415,13 @@ bool value_compare(Vm *vm, const Value *a, const Value *b, int *out) {
 }
 
 bool value_items(Vm *vm, const Value *v, ChatList **out) {
-    if (v->kind == V_LIST) return *out = v->list, true;
+    bool spent = v->kind == V_LIST && v->list->used;
+    if (v->kind == V_LIST && !spent) {
+        v->list->used = v->list->kind == SEQ_ITERATOR;
+        return *out = v->list, true;
+    }
     size_t n = v->kind == V_DICT ? v->dict->n : v->kind == V_TEXT ? utf8_count(text_str(v->text)) : 0;
-    if (v->kind > V_UNDEFINED && v->kind != V_DICT && v->kind != V_TEXT)
+    if (v->kind > V_UNDEFINED && v->kind != V_DICT && v->kind != V_TEXT && !spent)
         return vm_fail(vm, E_CHAT, "%s has no items", value_kind_name(v));
     ChatList *l = *out = list_new(vm, n);
     if (!l) return false;

@@ -33,6 +33,7 @@ typedef struct ChatList ChatList;
 typedef struct ChatDict ChatDict;
 typedef struct {
     ValueKind kind;
+    bool safe; // text that went through `safe`: Markup, which escapes what is added to it
     union {
         bool boolean;
         int64_t i;
@@ -43,10 +44,15 @@ typedef struct {
     };
 } Value;
 
+// What Python would have: views and iterators run like lists, but cannot be written or indexed, and an
+// iterator is true, has no length and is empty after its first use.
+typedef enum { SEQ_LIST, SEQ_TUPLE, SEQ_VIEW, SEQ_ITERATOR } SeqKind;
+
 struct ChatList {
     Value *items;
     size_t n, cap;
-    bool tuple;
+    SeqKind kind;
+    bool used; // an iterator
 };
 
 typedef struct {
@@ -101,6 +107,7 @@ Text tb_view(const TextBuf *b);
 
 ChatList *list_new(Vm *vm, size_t cap); // NULL after vm_fail
 bool list_add(Vm *vm, ChatList *l, Value v);
+static inline bool v_plain(const Value *v) { return v->kind == V_LIST && v->list->kind <= SEQ_TUPLE; }
 static inline Value v_list(ChatList *l) { return (Value){.kind = V_LIST, .list = l}; }
 ChatDict *dict_new(Vm *vm, size_t cap);
 Value *dict_find(Vm *vm, const ChatDict *d, Str key); // NULL: no such key

@@ -65,17 +65,17 @@ OPERATION(CLEAR) {
     return vm_spend(m->vm, in->n / 8);
 }
 
-static bool make_list(Machine *m, uint32_t n, bool tuple) {
+static bool make_list(Machine *m, uint32_t n, SeqKind kind) {
     ChatList *l = list_new(m->vm, n);
     if (!l) return false;
     m->n_stack -= n;
     for (uint32_t i = 0; i < n; i++) l->items[l->n++] = m->stack[m->n_stack + i];
-    l->tuple = tuple;
+    l->kind = kind;
     return push(m, v_list(l)), true;
 }
 
-OPERATION(LIST) { return make_list(m, in->n, false); }
-OPERATION(TUPLE) { return make_list(m, in->n, true); }
+OPERATION(LIST) { return make_list(m, in->n, SEQ_LIST); }
+OPERATION(TUPLE) { return make_list(m, in->n, SEQ_TUPLE); }
 
 // n pairs from the stack.
 static bool make_dict(Machine *m, uint32_t n, ValueKind kind) {
@@ -113,7 +113,7 @@ OPERATION(APPEND) {
 // -----------------------------------------------------------------------------------------------
 
 static bool binary(Machine *m, const ChatInsn *in) {
-    Value b = pop(m), a = pop(m), out;
+    Value b = pop(m), a = pop(m), out = {.kind = V_UNDEFINED};
     if (!chat_binary(m->vm, (ChatOp)in->op, &a, &b, &out)) return false;
     return push(m, out), true;
 }
@@ -144,7 +144,7 @@ OPERATION(NOT) {
 
 OPERATION(NEG) {
     UNUSED_INSN;
-    Value v = pop(m), out;
+    Value v = pop(m), out = {.kind = V_UNDEFINED};
     if (!chat_negate(m->vm, &v, &out)) return false;
     return push(m, out), true;
 }
@@ -190,21 +190,21 @@ OPERATION(JUMP_SET) {
 // ---------------------------------------------------------------------------------------------------
 
 OPERATION(ATTR) {
-    Value v = pop(m), out;
+    Value v = pop(m), out = {.kind = V_UNDEFINED};
     if (!chat_attr(m->vm, &v, m->chat->consts[in->arg].text, &out)) return false;
     return push(m, out), true;
 }
 
 OPERATION(ITEM) {
     UNUSED_INSN;
-    Value index = pop(m), v = pop(m), out;
+    Value index = pop(m), v = pop(m), out = {.kind = V_UNDEFINED};
     if (!chat_item(m->vm, &v, &index, &out)) return false;
     return push(m, out), true;
 }
 
 OPERATION(SLICE) {
     UNUSED_INSN;
-    Value out;
+    Value out = {.kind = V_UNDEFINED};
     m->n_stack -= 4;
     if (!chat_slice(m->vm, &m->stack[m->n_stack], &out)) return false;
     return push(m, out), true;
@@ -251,7 +251,7 @@ static bool builtin_args(Machine *m, const ChatInsn *in, const char *params,
 }
 
 OPERATION(FILTER) {
-    Value args[CHAT_BUILTIN_ARGS_MAX], v, out;
+    Value args[CHAT_BUILTIN_ARGS_MAX], v, out = {.kind = V_UNDEFINED};
     if (!builtin_args(m, in, chat_filter_params[in->arg], args)) return false;
     v = pop(m);
     if (!chat_filter(m->vm, (ChatFilter)in->arg, &v, args, &out)) return false;
@@ -268,7 +268,7 @@ OPERATION(TEST) {
 }
 
 OPERATION(METHOD) {
-    Value args[CHAT_BUILTIN_ARGS_MAX], v, out;
+    Value args[CHAT_BUILTIN_ARGS_MAX], v, out = {.kind = V_UNDEFINED};
     if (!builtin_args(m, in, "", args)) return false;
     v = pop(m);
     if (!chat_method(m->vm, (ChatMethod)in->arg, &v, args, &out)) return false;
@@ -276,7 +276,7 @@ OPERATION(METHOD) {
 }
 
 OPERATION(FUNCTION) {
-    Value args[CHAT_BUILTIN_ARGS_MAX], out;
+    Value args[CHAT_BUILTIN_ARGS_MAX], out = {.kind = V_UNDEFINED};
     if (in->arg == CHAT_FUNCTION_NAMESPACE) return make_dict(m, in->n >> 8, V_SPACE);
     if (in->arg == CHAT_FUNCTION_DICT) return make_dict(m, in->n >> 8, V_DICT);
     if (!builtin_args(m, in, "", args) || !chat_function(m->vm, (ChatBuiltin)in->arg, args, &out))
