@@ -213,6 +213,8 @@ typedef enum {
     ADA_LAYOUT_ROWS_BF16,    // row-major bf16: embedding tables that are only gathered
     ADA_LAYOUT_HOST_NVFP4,   // tiles for the host's linear, see pack/layout.h
     ADA_LAYOUT_HOST_BF16,
+    ADA_LAYOUT_HOST_F16,
+    ADA_LAYOUT_HOST_F32,
     ADA_LAYOUT_LAYOUTS
 } AdaLayout;
 

@@ -19,10 +19,9 @@ const char *const plan_program_names[ADA_PROGRAM_KINDS] = {[ADA_PROGRAM_BODY] = 
                                                            [ADA_PROGRAM_SAMPLE] = "sample",
                                                            [ADA_PROGRAM_ADVANCE] = "advance"};
 const char *const plan_layout_names[ADA_LAYOUT_LAYOUTS] = {
-    [ADA_LAYOUT_ROWS_F32] = "rows_f32",
-    [ADA_LAYOUT_ROWS_BF16] = "rows_bf16",
-    [ADA_LAYOUT_HOST_NVFP4] = "host_nvfp4",
-    [ADA_LAYOUT_HOST_BF16] = "host_bf16",
+    [ADA_LAYOUT_ROWS_F32] = "rows_f32",     [ADA_LAYOUT_ROWS_BF16] = "rows_bf16",
+    [ADA_LAYOUT_HOST_NVFP4] = "host_nvfp4", [ADA_LAYOUT_HOST_BF16] = "host_bf16",
+    [ADA_LAYOUT_HOST_F16] = "host_f16",     [ADA_LAYOUT_HOST_F32] = "host_f32",
 };
 const char *const plan_weight_kind_names[2] = {"values", "row_scales"};
 

@@ -14,7 +14,7 @@
 // at (r / 4) * 16 + j * 4 + r % 4: AVX2's shuffles within 16 bytes then leave one row in each 32-bit lane.
 //
 // HOST_BF16: tiles of 16 rows; in a tile, for every 2 columns, 16 little-endian words, row r's
-// w[2j] | w[2j+1] << 16.
+// w[2j] | w[2j+1] << 16. HOST_F16: the same. HOST_F32: per column 16 words.
 enum { TILE_ROWS = 16, BLOCK_COLS = 16, BLOCK_BYTES = 144 };
 
 static const LayoutInfo layouts[] = {
@@ -24,6 +24,10 @@ static const LayoutInfo layouts[] = {
      "16 rows a tile; per 16 columns: 16 scales, then 4 x 32 bytes of 8 rows x 8 columns, a row a lane"},
     {ADA_LAYOUT_HOST_BF16, "host_bf16", WF_BF16, TILE_ROWS, 2,
      "16 rows a tile; per 2 columns: 16 words, a row a word"},
+    {ADA_LAYOUT_HOST_F16, "host_f16", WF_F16, TILE_ROWS, 2,
+     "16 rows a tile; per 2 columns: 16 words, a row a word"},
+    {ADA_LAYOUT_HOST_F32, "host_f32", WF_F32, TILE_ROWS, 1,
+     "16 rows a tile; per column: 16 words, a row a word"},
 };
 
 const LayoutInfo *layout_info(AdaLayout layout) {
@@ -67,8 +71,9 @@ void layout_pack_values(AdaLayout layout, uint64_t n_rows, uint64_t cols, const 
         memcpy(out, values, n_rows * cols * (info->format == WF_F32 ? 4 : 2));
         return;
     }
-    memset(out, 0, cols * TILE_ROWS * 2);
-    const uint8_t *pair = values;
+    uint64_t words = info->format == WF_F32 ? cols : cols / 2; // of a row
+    memset(out, 0, words * TILE_ROWS * 4);
+    const uint8_t *word = values;
     for (uint64_t r = 0; r < n_rows; r++)
-        for (uint64_t j = 0; j < cols / 2; j++, pair += 4) memcpy(out + (j * TILE_ROWS + r) * 4, pair, 4);
+        for (uint64_t j = 0; j < words; j++, word += 4) memcpy(out + (j * TILE_ROWS + r) * 4, word, 4);
 }

@@ -91,7 +91,10 @@ const Target target_host = {
     .barrier_us = 1,
     .block_us = 0.2,
     .page_tokens = 16,
-    .linear = {[DT_NVFP4] = ADA_LAYOUT_HOST_NVFP4, [DT_BF16] = ADA_LAYOUT_HOST_BF16},
+    .linear = {[DT_NVFP4] = ADA_LAYOUT_HOST_NVFP4,
+               [DT_BF16] = ADA_LAYOUT_HOST_BF16,
+               [DT_F16] = ADA_LAYOUT_HOST_F16,
+               [DT_F32] = ADA_LAYOUT_HOST_F32},
     .gather =
         {[DT_BF16] = ADA_LAYOUT_ROWS_BF16, [DT_F16] = ADA_LAYOUT_ROWS_F32, [DT_F32] = ADA_LAYOUT_ROWS_F32},
     .legal = host_legal,

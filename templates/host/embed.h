@@ -16,12 +16,23 @@ INLINE float bf16_value(uint16_t bits) {
     return x;
 }
 
+// Exponent and mantissa fields move to fp32's, 2^112 makes up for the bias.
+INLINE float f16_value(uint16_t bits) {
+    uint32_t u = (uint32_t)(bits & 0x7FFF) << 13;
+    float x;
+    memcpy(&x, &u, 4);
+    return bits & 0x8000 ? -(x * 0x1p112f) : x * 0x1p112f;
+}
+
 INLINE float embed_value(const void *table, uint32_t row, uint32_t col, EmbedSpec s) {
     const size_t place = (size_t)row * s.hidden + col;
     if (s.format == FORMAT_ROWS_F32) return ((const float *)table)[place];
     if (s.format == FORMAT_ROWS_BF16) return bf16_value(((const uint16_t *)table)[place]);
-    const uint8_t *tile = (const uint8_t *)table + row / TILE_ROWS * tile_bytes(FORMAT_BF16, s.hidden);
-    return bf16_value(((const uint16_t *)tile)[(col / 2 * TILE_ROWS + row % TILE_ROWS) * 2 + col % 2]);
+    const uint8_t *tile = (const uint8_t *)table + row / TILE_ROWS * tile_bytes(s.format, s.hidden);
+    if (s.format == FORMAT_F32) return ((const float *)(const void *)tile)[col * TILE_ROWS + row % TILE_ROWS];
+    const uint16_t bits =
+        ((const uint16_t *)(const void *)tile)[(col / 2 * TILE_ROWS + row % TILE_ROWS) * 2 + col % 2];
+    return s.format == FORMAT_F16 ? f16_value(bits) : bf16_value(bits);
 }
 
 INLINE void embed(void *const *args, uint32_t block, uint32_t n_blocks, void *scratch, EmbedSpec s) {

@@ -8,7 +8,7 @@
 #define ADALLM_HOST_TILES_H
 #include "templates/host/math.h"
 
-enum { FORMAT_NVFP4, FORMAT_BF16, FORMAT_ROWS_F32, FORMAT_ROWS_BF16 };
+enum { FORMAT_NVFP4, FORMAT_BF16, FORMAT_F16, FORMAT_F32, FORMAT_ROWS_F32, FORMAT_ROWS_BF16 };
 enum { ACT_SILU, ACT_GELU_TANH };
 
 enum {
@@ -20,8 +20,9 @@ enum {
     DIRECT_TOKENS = 4,
     MICRO_TOKENS = 6,
 };
-// Layouts HOST_NVFP4 and HOST_BF16 of pack/layout.c: bytes of a tile for a step of columns.
-enum { NVFP4_COLS = 16, NVFP4_BYTES = 144, BF16_COLS = 2, BF16_BYTES = 64 };
+// Layouts HOST_* of pack/layout.c: bytes of a tile for a step of columns. The plain formats have one step
+// size: 2 columns of 16 bits, 1 column of fp32.
+enum { NVFP4_COLS = 16, NVFP4_BYTES = 144, PLAIN_BYTES = 64 };
 
 typedef struct {
     float expanded[CHUNK_COLS * TILE_ROWS];
@@ -31,8 +32,21 @@ typedef struct {
     uint32_t id[PASS_TOKENS];
 } TileScratch;
 
+INLINE uint32_t plain_cols(uint32_t format) { return format == FORMAT_F32 ? 1 : 2; }
+
 INLINE size_t tile_bytes(uint32_t format, uint32_t k) {
-    return format == FORMAT_NVFP4 ? (size_t)k / NVFP4_COLS * NVFP4_BYTES : (size_t)k / BF16_COLS * BF16_BYTES;
+    return format == FORMAT_NVFP4 ? (size_t)k / NVFP4_COLS * NVFP4_BYTES
+                                  : (size_t)k / plain_cols(format) * PLAIN_BYTES;
+}
+
+// One step of 8 rows of a plain format.
+INLINE void plain_expand(uint32_t format, const uint8_t *p, f32x8 value[2]) {
+    if (format == FORMAT_BF16)
+        bf16_expand(p, value);
+    else if (format == FORMAT_F16)
+        f16_expand(p, value);
+    else
+        value[0] = f32x8_load((const float *)(const void *)p);
 }
 
 // ---- up to 4 tokens
@@ -60,16 +74,17 @@ INLINE void direct_nvfp4(const uint8_t *w, uint32_t k, uint32_t n_tiles, const f
             }
 }
 
-INLINE void direct_bf16(const uint8_t *w, uint32_t k, uint32_t n_tiles, const float *const *x, uint32_t n_tok,
-                        f32x8 acc[][4]) {
-    const size_t stride = tile_bytes(FORMAT_BF16, k);
-    for (uint32_t col = 0; col < k; col += BF16_COLS, w += BF16_BYTES)
+INLINE void direct_plain(uint32_t format, const uint8_t *w, uint32_t k, uint32_t n_tiles,
+                         const float *const *x, uint32_t n_tok, f32x8 acc[][4]) {
+    const size_t stride = tile_bytes(format, k);
+    const uint32_t step = plain_cols(format);
+    for (uint32_t col = 0; col < k; col += step, w += PLAIN_BYTES)
 #pragma GCC unroll 8
         for (uint32_t octet = 0; octet < 2 * n_tiles; octet++) {
             f32x8 value[2];
-            bf16_expand(w + octet / 2 * stride + octet % 2 * 32, value);
+            plain_expand(format, w + octet / 2 * stride + octet % 2 * 32, value);
 #pragma GCC unroll 8
-            for (uint32_t i = 0; i < 2; i++)
+            for (uint32_t i = 0; i < step; i++)
 #pragma GCC unroll 8
                 for (uint32_t t = 0; t < n_tok; t++)
                     acc[t][octet] = f32x8_fma(value[i], f32x8_set1(x[t][col + i]), acc[t][octet]);
@@ -86,7 +101,7 @@ INLINE void direct(uint32_t format, const uint8_t *w, uint32_t k, uint32_t n_til
     if (format == FORMAT_NVFP4)
         direct_nvfp4(w, k, n_tiles, x, n_tok, acc);
     else
-        direct_bf16(w, k, n_tiles, x, n_tok, acc);
+        direct_plain(format, w, k, n_tiles, x, n_tok, acc);
 #pragma GCC unroll 8
     for (uint32_t t = 0; t < n_tok; t++)
 #pragma GCC unroll 8
@@ -108,11 +123,13 @@ INLINE void expand(uint32_t format, const uint8_t *w, uint32_t cols, float *out)
             }
         return;
     }
-    for (uint32_t col = 0; col < cols; col += BF16_COLS, w += BF16_BYTES)
+    const uint32_t step = plain_cols(format);
+    for (uint32_t col = 0; col < cols; col += step, w += PLAIN_BYTES)
         for (uint32_t octet = 0; octet < 2; octet++) {
             f32x8 value[2];
-            bf16_expand(w + octet * 32, value);
-            for (uint32_t i = 0; i < 2; i++) f32x8_store(out + (col + i) * TILE_ROWS + octet * 8, value[i]);
+            plain_expand(format, w + octet * 32, value);
+            for (uint32_t i = 0; i < step; i++)
+                f32x8_store(out + (col + i) * TILE_ROWS + octet * 8, value[i]);
         }
 }
 
@@ -203,6 +220,17 @@ SHARED void tiles_bf16(const uint8_t *w, uint32_t k, uint32_t n_tiles, const flo
     tiles_any(FORMAT_BF16, w, k, n_tiles, x, n_tok, acc, acc_stride, expanded);
 }
 
+static __attribute__((noinline, unused)) void tiles_f16(const uint8_t *w, uint32_t k, uint32_t n_tiles,
+                                                        const float *const *x, uint32_t n_tok, float *acc,
+                                                        uint32_t acc_stride, float *expanded) {
+    tiles_any(FORMAT_F16, w, k, n_tiles, x, n_tok, acc, acc_stride, expanded);
+}
+static __attribute__((noinline, unused)) void tiles_f32(const uint8_t *w, uint32_t k, uint32_t n_tiles,
+                                                        const float *const *x, uint32_t n_tok, float *acc,
+                                                        uint32_t acc_stride, float *expanded) {
+    tiles_any(FORMAT_F32, w, k, n_tiles, x, n_tok, acc, acc_stride, expanded);
+}
+
 // Rows [row, row + n_rows) of a packed weight for the tokens in s->x; row r of token t goes to
 // acc[t * stride + r - row + row % 16].
 INLINE void tiles_rows(uint32_t format, const uint8_t *w, uint32_t k, uint32_t row, uint32_t n_rows,
@@ -211,8 +239,12 @@ INLINE void tiles_rows(uint32_t format, const uint8_t *w, uint32_t k, uint32_t r
     uint32_t n_tiles = u32_div_up(row % TILE_ROWS + n_rows, TILE_ROWS);
     if (format == FORMAT_NVFP4)
         tiles_nvfp4(first, k, n_tiles, s->x, n_tok, acc, acc_stride, s->expanded);
-    else
+    else if (format == FORMAT_BF16)
         tiles_bf16(first, k, n_tiles, s->x, n_tok, acc, acc_stride, s->expanded);
+    else if (format == FORMAT_F16)
+        tiles_f16(first, k, n_tiles, s->x, n_tok, acc, acc_stride, s->expanded);
+    else
+        tiles_f32(first, k, n_tiles, s->x, n_tok, acc, acc_stride, s->expanded);
 }
 
 // Collects at s->x and s->id the next (token, place) pairs of `n` that go to `expert`, from *next on.

@@ -50,7 +50,7 @@ void random_outliers(uint64_t seed, float *x, size_t n); // one in 97 is 100 tim
 void *fenced_alloc(size_t bytes);
 void fenced_free(void *p);
 
-// A weight as packed for the host: NVFP4 or bf16 values, and the same as doubles.
+// A weight as packed for the host: NVFP4, 16-bit or fp32 values, and the same as doubles.
 typedef struct {
     uint8_t *packed;
     double *value; // [stack * rows, cols]
@@ -58,7 +58,7 @@ typedef struct {
     uint32_t rows, cols, stack;
 } TestWeight;
 TestWeight weight_nvfp4(uint64_t seed, uint32_t stack, uint32_t rows, uint32_t cols);
-TestWeight weight_bf16(uint64_t seed, uint32_t stack, uint32_t rows, uint32_t cols);
+TestWeight weight_plain(AdaLayout layout, uint64_t seed, uint32_t stack, uint32_t rows, uint32_t cols);
 void weight_free(TestWeight *w);
 
 // ---- comparison

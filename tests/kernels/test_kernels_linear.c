@@ -1,4 +1,4 @@
-// linear, gate_up and the expert linears, in both formats: exact patterns, random with outliers against
+// linear, gate_up and the expert linears, in all formats: exact patterns, random with outliers against
 // doubles, edges of tiles and passes, and the same bits for every grid and every company a token has.
 #include <math.h>
 #include <stdlib.h>
@@ -10,25 +10,31 @@
 static Kernels kernels;
 
 static const struct { uint32_t n, k; } shapes[] = {{16, 16}, {40, 48}, {33, 272}, {130, 528}};
-enum { N_SHAPES = COUNT_OF(shapes), EXPERTS = 5, TOPK = 2 };
-static uint32_t linear_id[N_SHAPES][2], gate_id[N_SHAPES][2], moe_gate_id[2], moe_down_id[2], exact_id,
-    bias_id, wide_id;
+enum { N_SHAPES = COUNT_OF(shapes), N_FORMATS = 4, EXPERTS = 5, TOPK = 2 };
+static uint32_t linear_id[N_SHAPES][N_FORMATS], gate_id[N_SHAPES][N_FORMATS], moe_gate_id[N_FORMATS],
+    moe_down_id[N_FORMATS], exact_id, bias_id, wide_id;
 
-static const char *const formats[] = {"nvfp4", "bf16"};
+static const struct {
+    const char *name;
+    AdaLayout layout;
+} formats[N_FORMATS] = {{"nvfp4", ADA_LAYOUT_HOST_NVFP4},
+                        {"bf16", ADA_LAYOUT_HOST_BF16},
+                        {"f16", ADA_LAYOUT_HOST_F16},
+                        {"f32", ADA_LAYOUT_HOST_F32}};
 
 static void setup(void) {
-    for (uint32_t f = 0; f < 2; f++) {
+    for (uint32_t f = 0; f < N_FORMATS; f++) {
         for (uint32_t s = 0; s < N_SHAPES; s++) {
             linear_id[s][f] =
                 kernels_add(&kernels, "linear n=%u k=%u format=%s out_stride=%u has_bias=0 softcap=0 count=0",
-                            shapes[s].n, shapes[s].k, formats[f], shapes[s].n);
+                            shapes[s].n, shapes[s].k, formats[f].name, shapes[s].n);
             gate_id[s][f] = kernels_add(&kernels, "gate_up f=%u k=%u format=%s act=%s", shapes[s].n,
-                                        shapes[s].k, formats[f], f ? "silu" : "gelu_tanh");
+                                        shapes[s].k, formats[f].name, f ? "silu" : "gelu_tanh");
         }
         moe_gate_id[f] = kernels_add(&kernels, "moe_gate_up experts=%d topk=%d f=40 k=48 format=%s act=silu",
-                                     EXPERTS, TOPK, formats[f]);
+                                     EXPERTS, TOPK, formats[f].name);
         moe_down_id[f] = kernels_add(&kernels, "moe_down experts=%d topk=%d n=33 k=48 format=%s", EXPERTS,
-                                     TOPK, formats[f]);
+                                     TOPK, formats[f].name);
     }
     exact_id =
         kernels_add(&kernels, "linear n=128 k=256 format=nvfp4 out_stride=128 has_bias=0 softcap=0 count=1");
@@ -39,7 +45,8 @@ static void setup(void) {
 }
 
 static TestWeight weight(uint32_t format, uint64_t seed, uint32_t stack, uint32_t rows, uint32_t cols) {
-    return format ? weight_bf16(seed, stack, rows, cols) : weight_nvfp4(seed, stack, rows, cols);
+    return format ? weight_plain(formats[format].layout, seed, stack, rows, cols)
+                  : weight_nvfp4(seed, stack, rows, cols);
 }
 
 static void run_linear(uint32_t id, const float *x, const TestWeight *w, const float *bias, float *out,
@@ -95,7 +102,7 @@ static void every_code_and_scale(void **state) {
 static void linear_random(void **state) {
     (void)state;
     enum { TOKENS = 17 };
-    for (uint32_t f = 0; f < 2; f++)
+    for (uint32_t f = 0; f < N_FORMATS; f++)
         for (uint32_t s = 0; s < N_SHAPES; s++) {
             const uint32_t n = shapes[s].n, k = shapes[s].k;
             TestWeight w = weight(f, 10 + s, 1, n, k);
@@ -137,7 +144,7 @@ static void same_bits_in_company(void **state) {
 static void bias_stride_softcap(void **state) {
     (void)state;
     enum { N = 40, K = 48, STRIDE = 50, TOKENS = 5 };
-    TestWeight w = weight_bf16(5, 1, N, K);
+    TestWeight w = weight_plain(ADA_LAYOUT_HOST_BF16, 5, 1, N, K);
     float *x = fenced_alloc(TOKENS * K * sizeof *x), *bias = fenced_alloc(N * sizeof *bias);
     float *out = fenced_alloc(((TOKENS - 1) * STRIDE + N) * sizeof *out);
     random_fill(6, x, TOKENS * K, 1), random_fill(7, bias, N, 20);
@@ -154,7 +161,7 @@ static void bias_stride_softcap(void **state) {
     fenced_free(x), fenced_free(bias), fenced_free(out), weight_free(&w);
 }
 
-static double act(double g, uint32_t format) { // as in setup: silu for bf16, gelu for nvfp4
+static double act(double g, uint32_t format) { // as in setup: gelu for nvfp4, else silu
     return format ? g / (1 + exp(-g))
                   : 0.5 * g * (1 + tanh(0.79788456080286535588 * (g + 0.044715 * g * g * g)));
 }
@@ -162,7 +169,7 @@ static double act(double g, uint32_t format) { // as in setup: silu for bf16, ge
 static void gate_up_random(void **state) {
     (void)state;
     enum { TOKENS = 9 };
-    for (uint32_t f = 0; f < 2; f++)
+    for (uint32_t f = 0; f < N_FORMATS; f++)
         for (uint32_t s = 0; s < N_SHAPES; s++) {
             const uint32_t n = shapes[s].n, k = shapes[s].k;
             TestWeight w = weight(f, 30 + s, 1, 2 * n, k);
@@ -194,7 +201,7 @@ static void moe_ids(int32_t *ids) {
 
 static void moe_gate_up_random(void **state) {
     (void)state;
-    for (uint32_t f = 0; f < 2; f++) {
+    for (uint32_t f = 0; f < N_FORMATS; f++) {
         TestWeight w = weight(f, 50, EXPERTS, 2 * MOE_F, MOE_K);
         float *x = fenced_alloc(MOE_TOKENS * MOE_K * sizeof *x);
         float *out = fenced_alloc(MOE_TOKENS * TOPK * MOE_F * sizeof *out);
@@ -224,7 +231,7 @@ static void moe_gate_up_random(void **state) {
 
 static void moe_down_random(void **state) {
     (void)state;
-    for (uint32_t f = 0; f < 2; f++) {
+    for (uint32_t f = 0; f < N_FORMATS; f++) {
         TestWeight w = weight(f, 60, EXPERTS, MOE_N, MOE_K);
         float *h = fenced_alloc(MOE_TOKENS * TOPK * MOE_K * sizeof *h),
               *out = fenced_alloc(MOE_TOKENS * MOE_N * sizeof *out);

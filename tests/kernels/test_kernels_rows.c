@@ -1,4 +1,4 @@
-// embed, norm_add, moe_route, gather_rows, advance: one row of activations at a time.
+// embed, norm_add, act_mul, moe_route, gather_rows, advance: one row of activations at a time.
 #include <math.h>
 #include <stdlib.h>
 
@@ -8,13 +8,15 @@
 
 static Kernels kernels;
 enum { HIDDEN = 44, VOCAB = 37, TOKENS = 7, EXPERTS = 13, TOPK = 4 };
-static uint32_t embed_id[3], norm_id[8], route_id[2], gather_id, advance_id;
+static uint32_t embed_id[5], act_id[2], norm_id[8], route_id[2], gather_id, advance_id;
 
 static void setup(void) {
-    static const char *const formats[] = {"rows_f32", "rows_bf16", "bf16"};
-    for (uint32_t i = 0; i < 3; i++)
+    static const char *const formats[] = {"rows_f32", "f32", "rows_bf16", "bf16", "f16"};
+    for (uint32_t i = 0; i < 5; i++)
         embed_id[i] = kernels_add(&kernels, "embed hidden=%d vocab=%d scale=25.25 format=%s", HIDDEN, VOCAB,
                                   formats[i]);
+    for (uint32_t i = 0; i < 2; i++)
+        act_id[i] = kernels_add(&kernels, "act_mul f=%d act=%s", HIDDEN, i ? "gelu_tanh" : "silu");
     for (uint32_t i = 1; i < 8; i++)
         norm_id[i] =
             kernels_add(&kernels, "norm_add hidden=%d eps=1e-6 has_branch=%u has_post=%u has_out=%u count=%u",
@@ -29,19 +31,23 @@ static void embed_rows(void **state) {
     (void)state;
     float rows[VOCAB * HIDDEN];
     uint16_t rows16[VOCAB * HIDDEN];
-    static const AdaLayout layouts[] = {ADA_LAYOUT_ROWS_F32, ADA_LAYOUT_ROWS_BF16, ADA_LAYOUT_HOST_BF16};
+    static const AdaLayout layouts[] = {ADA_LAYOUT_ROWS_F32, ADA_LAYOUT_HOST_F32, ADA_LAYOUT_ROWS_BF16,
+                                        ADA_LAYOUT_HOST_BF16, ADA_LAYOUT_HOST_F16};
     random_fill(1, rows, VOCAB * HIDDEN, 1);
-    for (uint32_t i = 0; i < VOCAB * HIDDEN; i++)
-        rows16[i] = f32_to_bf16(rows[i]), rows[i] = bf16_to_f32(rows16[i]);
-    for (uint32_t f = 0; f < 3; f++) {
+    for (uint32_t f = 0; f < COUNT_OF(layouts); f++) {
         const LayoutInfo *info = layout_info(layouts[f]);
+        bool wide = info->format == WF_F32;
+        for (uint32_t i = 0; i < VOCAB * HIDDEN && info->format == WF_BF16; i++)
+            rows16[i] = f32_to_bf16(rows[i]), rows[i] = bf16_to_f32(rows16[i]);
+        for (uint32_t i = 0; i < VOCAB * HIDDEN && info->format == WF_F16; i++)
+            rows16[i] = f32_to_f16(rows[i] * 1e-3f), rows[i] = f16_to_f32(rows16[i]); // subnormals, too
         uint64_t bytes, tile;
         assert_true(layout_bytes(layouts[f], VOCAB, HIDDEN, &bytes) &&
                     layout_bytes(layouts[f], info->rows_tile, HIDDEN, &tile));
         uint8_t *table = fenced_alloc(bytes);
         for (uint32_t r = 0; r < VOCAB; r += info->rows_tile)
             layout_pack_values(layouts[f], MIN(info->rows_tile, VOCAB - r), HIDDEN,
-                               f ? (void *)(rows16 + r * HIDDEN) : (void *)(rows + r * HIDDEN),
+                               wide ? (void *)(rows + r * HIDDEN) : (void *)(rows16 + r * HIDDEN),
                                table + r / info->rows_tile * tile);
         const int32_t ids[TOKENS] = {0, 36, 16, 15, -1, VOCAB, 5};
         uint32_t counts[4] = {TOKENS};
@@ -95,6 +101,29 @@ static void norm_add_forms(void **state) {
         if (has_out) assert_true(isnan(out[HIDDEN]));
         fenced_free(residual), fenced_free(branch), fenced_free(out);
     }
+}
+
+static void act_mul_values(void **state) {
+    (void)state;
+    float *x = fenced_alloc(TOKENS * 2 * HIDDEN * sizeof *x);
+    random_outliers(7, x, TOKENS * 2 * HIDDEN);
+    for (uint32_t gelu = 0; gelu < 2; gelu++) {
+        float *out = fenced_alloc(TOKENS * HIDDEN * sizeof *out);
+        uint32_t counts[4] = {TOKENS};
+        void *args[] = {x, out, counts};
+        kernels_run(&kernels, act_id[gelu], args, 3);
+        for (uint32_t t = 0; t < TOKENS; t++) {
+            double want[HIDDEN];
+            for (uint32_t i = 0; i < HIDDEN; i++) {
+                double g = (double)x[t * 2 * HIDDEN + i], up = (double)x[t * 2 * HIDDEN + HIDDEN + i];
+                double tanh_of = 0.79788456080286535588 * (g + 0.044715 * g * g * g);
+                want[i] = (gelu ? 0.5 * g * (1 + tanh(tanh_of)) : g / (1 + exp(-g))) * up;
+            }
+            check_close("act_mul", out + t * HIDDEN, want, HIDDEN, 1e-5);
+        }
+        fenced_free(out);
+    }
+    fenced_free(x);
 }
 
 static void route_picks(void **state) {
@@ -151,9 +180,7 @@ static void gather_and_advance(void **state) {
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(embed_rows),
-    cmocka_unit_test(norm_add_forms),
-    cmocka_unit_test(route_picks),
-    cmocka_unit_test(gather_and_advance),
+    cmocka_unit_test(embed_rows),  cmocka_unit_test(norm_add_forms),     cmocka_unit_test(act_mul_values),
+    cmocka_unit_test(route_picks), cmocka_unit_test(gather_and_advance),
 };
 KERNELS_MAIN(kernels, setup, tests)

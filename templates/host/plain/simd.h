@@ -55,6 +55,17 @@ INLINE void bf16_expand(const uint8_t *p, f32x8 w[2]) {
     w[1] = (f32x8)(both & (int32_t)0xFFFF0000);
 }
 
+// Exponent and mantissa fields move to fp32's, 2^112 makes up for the bias; exact for finite values.
+INLINE void f16_expand(const uint8_t *p, f32x8 w[2]) {
+    i32x8 both;
+    memcpy(&both, p, sizeof both);
+    for (int odd = 0; odd < 2; odd++) {
+        i32x8 bits = odd ? both >> 16 : both;
+        f32x8 size = (f32x8)((bits & 0x7FFF) << 13) * f32x8_set1(0x1p112f);
+        w[odd] = (f32x8)((i32x8)size | (bits & 0x8000) << 16);
+    }
+}
+
 #define E4M3_SCALE 1.0f
 LANES f32x8 e4m3_load(const uint8_t *p) {
     i32x8 b;

@@ -63,6 +63,15 @@ INLINE void bf16_expand(const uint8_t *p, f32x8 w[2]) {
     w[1] = (f32x8)_mm256_and_si256(both, _mm256_set1_epi32((int)0xFFFF0000u));
 }
 
+// 8 rows x 2 columns of fp16 in 32 bytes, a row a 32-bit word, even column low.
+INLINE void f16_expand(const uint8_t *p, f32x8 w[2]) {
+    __m256i both = _mm256_loadu_si256((const __m256i *)p);
+    __m256i even = _mm256_and_si256(both, _mm256_set1_epi32(0xFFFF)), odd = _mm256_srli_epi32(both, 16);
+    __m256i rows = _mm256_permute4x64_epi64(_mm256_packus_epi32(even, odd), 0xD8); // 8 even, 8 odd
+    w[0] = (f32x8)_mm256_cvtph_ps(_mm256_castsi256_si128(rows));
+    w[1] = (f32x8)_mm256_cvtph_ps(_mm256_extracti128_si256(rows, 1));
+}
+
 // Eight E4M3 values times 2^-8 (E4M3_SCALE undoes it): the fields fit fp16's with a smaller bias.
 #define E4M3_SCALE 0x1p8f
 LANES f32x8 e4m3_load(const uint8_t *p) {
