@@ -104,8 +104,8 @@ static void capture_records_and_replay_runs(void **state) {
             if (image == 1 && !cpu_has_x86_64_v3()) continue;
             Device *d = open_one("host", threads);
             DeviceCode *code = load(d, image, 1);
-            DeviceKernel *k;
-            DeviceGraph *g;
+            DeviceKernel *k = NULL;
+            DeviceGraph *g = NULL;
             Err e;
             int32_t next[5] = {1, 2, 3, 4, 5}, ids[5] = {0}, pos[5] = {0};
             uint32_t counts[4] = {0, 5};
@@ -153,7 +153,7 @@ static void dead_devices_say_the_first_error(void **state) {
     (void)state;
     Device *d = open_one("host", 1);
     DeviceCode *code = load(d, 0, 1);
-    DeviceKernel *k;
+    DeviceKernel *k = NULL;
     Err e, again;
     void *p;
     assert_false(d->ops->find_kernel(d, code, "no_such_kernel", &k, &e));
@@ -179,7 +179,7 @@ typedef struct {
 static void *rank_main(void *arg) {
     Rank *r = arg;
     Device *d = r->d;
-    DeviceGraph *g;
+    DeviceGraph *g = NULL;
     DeviceCode *code;
     for (uint32_t i = 0; i < ROWS * COLS; i++)
         r->part[i] = r->sum[i] = (float)((r->d->rank + 1) * 100 + i) * 0.1f;
@@ -247,8 +247,8 @@ static void count_launch(void *ctx, const char *kernel, void *const *args, uint3
 static void null_counts_and_fails_as_told(void **state) {
     (void)state;
     Device *d = open_one("null", 0);
-    DeviceKernel *k;
-    DeviceGraph *g;
+    DeviceKernel *k = NULL;
+    DeviceGraph *g = NULL;
     Err e, again;
     void *p;
     int launches = 0;
