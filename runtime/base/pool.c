@@ -98,5 +98,11 @@ void pool_run(Pool *p, uint32_t n, void (*fn)(void *, uint32_t), void *ctx) {
     atomic_store(&p->busy, p->n_threads - 1);
     start_job(p);
     work(p);
-    while (atomic_load_explicit(&p->busy, memory_order_acquire)) __builtin_ia32_pause();
+    // On a busy machine a worker may have lost its core: give ours away instead of waiting it out.
+    for (int i = 0; atomic_load_explicit(&p->busy, memory_order_acquire); i++) {
+        if (i < SPINS_BEFORE_SLEEP)
+            __builtin_ia32_pause();
+        else
+            sched_yield();
+    }
 }

@@ -220,14 +220,12 @@ SHARED void tiles_bf16(const uint8_t *w, uint32_t k, uint32_t n_tiles, const flo
     tiles_any(FORMAT_BF16, w, k, n_tiles, x, n_tok, acc, acc_stride, expanded);
 }
 
-static __attribute__((noinline, unused)) void tiles_f16(const uint8_t *w, uint32_t k, uint32_t n_tiles,
-                                                        const float *const *x, uint32_t n_tok, float *acc,
-                                                        uint32_t acc_stride, float *expanded) {
+SHARED void tiles_f16(const uint8_t *w, uint32_t k, uint32_t n_tiles, const float *const *x, uint32_t n_tok,
+                      float *acc, uint32_t acc_stride, float *expanded) {
     tiles_any(FORMAT_F16, w, k, n_tiles, x, n_tok, acc, acc_stride, expanded);
 }
-static __attribute__((noinline, unused)) void tiles_f32(const uint8_t *w, uint32_t k, uint32_t n_tiles,
-                                                        const float *const *x, uint32_t n_tok, float *acc,
-                                                        uint32_t acc_stride, float *expanded) {
+SHARED void tiles_f32(const uint8_t *w, uint32_t k, uint32_t n_tiles, const float *const *x, uint32_t n_tok,
+                      float *acc, uint32_t acc_stride, float *expanded) {
     tiles_any(FORMAT_F32, w, k, n_tiles, x, n_tok, acc, acc_stride, expanded);
 }
 
