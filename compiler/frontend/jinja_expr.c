@@ -49,7 +49,7 @@ typedef struct {
     uint32_t min, max;  // arguments
 } Entry;
 
-typedef enum { LAST_VALUE, LAST_NAME, LAST_ATTR, LAST_LOOP } Last;
+typedef enum { LAST_VALUE, LAST_NAME, LAST_ATTR, LAST_LOOP, LAST_TEST } Last;
 
 // Together they bound the operand stack of the program: an open entry holds three values at most beside its
 // elements.
@@ -476,6 +476,7 @@ static bool filter(Expr *x) {
 static bool test(Expr *x) {
     Jinja *j = x->j;
     if (!reduce(x, P_FILTER)) return false;
+    if (x->last == LAST_TEST) return jinja_fail(j, E_TEMPLATE, j->tok, "a chain of `is`");
     j->tok++;
     bool negate = jinja_accept(j, "not");
     const Tok *tok = j->tok;
@@ -495,7 +496,7 @@ static bool test(Expr *x) {
     bool operand_next = j->tok->kind <= TOK_FLOAT || jinja_is(j, "[") || jinja_is(j, "{");
     if (!tests[id].max || !operand_next || (j->tok->kind == TOK_NAME && jinja_is_keyword(j->tok->s))) {
         if (!emit_call(x, &e)) return false;
-        return operand_done(x, LAST_VALUE, tok, j->n_code - 1), true;
+        return operand_done(x, LAST_TEST, tok, j->n_code - 1), true;
     }
     Entry *arg = push(x, P_TEST_ARG);
     if (!arg) return false;

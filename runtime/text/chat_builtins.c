@@ -112,6 +112,8 @@ bool chat_in(Vm *vm, const Value *needle, const Value *hay, bool *out) {
         return vm_spend(vm, h.len / 16);
     }
     if (hay->kind == V_DICT) {
+        if (needle->kind == V_LIST || needle->kind == V_DICT)
+            return vm_fail(vm, E_CHAT, "%s is no key of a dict", value_kind_name(needle));
         *out = is_text(needle) && dict_find(vm, hay->dict, text_str(needle->text));
         return !vm->failed;
     }
@@ -665,7 +667,9 @@ static bool text_filter(Vm *vm, ChatFilter filter, const Value *v, const Value *
     case CHAT_FILTER_CAPITALIZE: return cased(vm, t, CASE_CAPITAL, out);
     case CHAT_FILTER_TITLE: return cased(vm, t, CASE_TITLE_FILTER, out);
     case CHAT_FILTER_REPLACE: return filter_replace(vm, t, args, out);
-    case CHAT_FILTER_INDENT: return filter_indent(vm, t, args, out);
+    case CHAT_FILTER_INDENT:
+        if (!is_text(v)) return vm_fail(vm, E_CHAT, "`indent` wants a string, not %s", value_kind_name(v));
+        return filter_indent(vm, t, args, out);
     default: // string, safe
         *out = v_text(t);
         out->safe = filter == CHAT_FILTER_SAFE || v->safe;

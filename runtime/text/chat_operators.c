@@ -223,9 +223,7 @@ static bool slice_text(Vm *vm, Text t, const Value *parts, Value *out) {
 bool chat_slice(Vm *vm, const Value parts[4], Value *out) {
     int64_t begin, step, count;
     if (parts[0].kind == V_TEXT) return slice_text(vm, parts[0].text, parts, out);
-    if (parts[0].kind <= V_UNDEFINED) return vm_fail(vm, E_CHAT, "a slice of something undefined");
-    *out = (Value){.kind = V_UNDEFINED};
-    if (!v_plain(&parts[0])) return true;
+    if (!v_plain(&parts[0])) return vm_fail(vm, E_CHAT, "%s cannot be sliced", value_kind_name(&parts[0]));
     return slice_range(vm, parts, (int64_t)parts[0].list->n, &begin, &step, &count) &&
            slice_list(vm, parts[0].list, begin, step, count, out);
 }
