@@ -128,6 +128,14 @@ static bool read_nvfp4(Stream *s, const Piece *p, uint64_t row, uint64_t n, uint
     return ok;
 }
 
+static void put_value(WeightFormat format, float x, uint8_t *out) {
+    uint16_t half = format == WF_F16 ? f32_to_f16(x) : f32_to_bf16(x);
+    if (format == WF_F32)
+        memcpy(out, &x, 4);
+    else
+        memcpy(out, &half, 2);
+}
+
 // [n, cols] values of the piece in the layout's format, from column `col` of the stored rows.
 static bool read_values(Stream *s, const Piece *p, uint64_t row, uint64_t n, uint64_t cols, uint8_t *out,
                         Err *e) {
@@ -147,9 +155,7 @@ static bool read_values(Stream *s, const Piece *p, uint64_t row, uint64_t n, uin
         for (uint64_t c = 0; c < cols; c++) {
             float x;
             memcpy(&x, in + c * 4, 4);
-            x += s->g->add;
-            uint16_t half = f32_to_bf16(x);
-            memcpy(out + (r * cols + c) * size, size == 4 ? (void *)&x : (void *)&half, size);
+            put_value(s->layout->format, x + s->g->add, out + (r * cols + c) * size);
         }
     }
     free(tmp);
@@ -157,14 +163,9 @@ static bool read_values(Stream *s, const Piece *p, uint64_t row, uint64_t n, uin
 }
 
 static void constant_values(const Stream *s, uint64_t first, uint64_t n, uint8_t *out) {
-    for (uint64_t i = 0; i < n; i++) {
-        float x = s->g->data[first + i] + s->g->add;
-        uint16_t half = f32_to_bf16(x);
-        if (s->layout->format == WF_F32)
-            memcpy(out + i * 4, &x, 4);
-        else
-            memcpy(out + i * 2, &half, 2);
-    }
+    uint64_t size = s->layout->format == WF_F32 ? 4 : 2;
+    for (uint64_t i = 0; i < n; i++)
+        put_value(s->layout->format, s->g->data[first + i] + s->g->add, out + i * size);
 }
 
 // Calls for every piece that rows [row, row + n) of the weight touch. in: codes or values; scales: NVFP4.
