@@ -21,6 +21,9 @@ typedef struct {
     float max, sum, factor;
 } SoftmaxState;
 
+// Columns left at i, at least; a constant for the sizes that models have.
+INLINE uint32_t attention_lanes(uint32_t d, uint32_t i) { return d % 8 == 0 ? 8 : d - i; }
+
 // score[h][j] = q[h] . k[j] of n_heads heads for n_keys keys, 4 at a time at most.
 INLINE void attention_dots(const float *q, const uint8_t *k, uint32_t n_keys, uint32_t n_heads, float *score,
                            uint32_t score_stride, uint32_t d) {
@@ -29,9 +32,9 @@ INLINE void attention_dots(const float *q, const uint8_t *k, uint32_t n_keys, ui
         for (uint32_t h = 0; h < n_heads; h++) acc[j][h] = f32x8_set1(0);
     for (uint32_t i = 0; i < d; i += 8)
         for (uint32_t j = 0; j < n_keys; j++) {
-            f32x8 key = e4m3_load(k + j * d + i);
+            f32x8 key = e4m3_load_part(k + j * d + i, attention_lanes(d, i));
             for (uint32_t h = 0; h < n_heads; h++)
-                acc[j][h] = f32x8_fma(key, f32x8_load(q + h * d + i), acc[j][h]);
+                acc[j][h] = f32x8_fma(key, f32x8_load_part(q + h * d + i, attention_lanes(d, i)), acc[j][h]);
         }
     for (uint32_t j = 0; j < n_keys; j++)
         for (uint32_t h = 0; h < n_heads; h++) score[h * score_stride + j] = f32x8_sum(acc[j][h]);
@@ -44,15 +47,17 @@ INLINE void attention_values(const float *p, uint32_t p_stride, const uint8_t *v
     f32x8 acc[ATTENTION_PAIR][4];
     for (uint32_t h = 0; h < n_heads; h++)
         for (uint32_t i = 0; i < n_vectors; i++)
-            acc[h][i] = f32x8_load(o + h * d + col + i * 8) * f32x8_set1(state[h].factor);
+            acc[h][i] = f32x8_load_part(o + h * d + col + i * 8, attention_lanes(d, col + i * 8)) *
+                        f32x8_set1(state[h].factor);
     for (uint32_t j = 0; j < n_keys; j++)
         for (uint32_t i = 0; i < n_vectors; i++) {
-            f32x8 value = e4m3_load(v + j * d + col + i * 8);
+            f32x8 value = e4m3_load_part(v + j * d + col + i * 8, attention_lanes(d, col + i * 8));
             for (uint32_t h = 0; h < n_heads; h++)
                 acc[h][i] = f32x8_fma(value, f32x8_set1(p[h * p_stride + j]), acc[h][i]);
         }
     for (uint32_t h = 0; h < n_heads; h++)
-        for (uint32_t i = 0; i < n_vectors; i++) f32x8_store(o + h * d + col + i * 8, acc[h][i]);
+        for (uint32_t i = 0; i < n_vectors; i++)
+            f32x8_store_part(o + h * d + col + i * 8, acc[h][i], attention_lanes(d, col + i * 8));
 }
 
 // Scores of one page become probabilities against the running maximum.
@@ -104,7 +109,9 @@ INLINE void attention_heads(const float *q, const uint8_t *pool, const int32_t *
     }
     for (uint32_t h = 0; h < n_heads; h++) {
         f32x8 factor = f32x8_set1(kv_scale[1] * E4M3_SCALE / state[h].sum);
-        for (uint32_t i = 0; i < d; i += 8) f32x8_store(o + h * d + i, f32x8_load(o + h * d + i) * factor);
+        for (uint32_t i = 0; i < d; i += 8)
+            f32x8_store_part(o + h * d + i, f32x8_load_part(o + h * d + i, attention_lanes(d, i)) * factor,
+                             attention_lanes(d, i));
     }
 }
 

@@ -9,6 +9,14 @@ INLINE uint8_t *kv_page(const uint8_t *pool, const int32_t *block_table, uint32_
            (size_t)block_table[(size_t)slot * pages_per_seq + page % pages_per_seq] * page_bytes;
 }
 
+// n of 8 values, the others zero: what follows a row may be NaN, and zero times NaN is not zero.
+INLINE f32x8 e4m3_load_part(const uint8_t *p, uint32_t n) {
+    if (n >= 8) return e4m3_load(p);
+    uint8_t lanes[8] = {0};
+    for (uint32_t i = 0; i < n; i++) lanes[i] = p[i];
+    return e4m3_load(lanes);
+}
+
 // Round to nearest even, saturate at 448; NaN gives NaN.
 INLINE uint8_t e4m3_of(float x) {
     uint32_t u;

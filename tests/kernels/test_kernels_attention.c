@@ -15,6 +15,7 @@ typedef struct {
 static const Case cases[] = {
     {4, 2, 64, 0, 1, 16, 8, 0},  {4, 1, 24, 0, 0, 8, 16, 0},   {6, 2, 32, 24, 1, 8, 8, 0},
     {2, 2, 128, 5, 0, 16, 3, 0}, {8, 2, 256, 0, 1, 16, 8, 50}, {3, 1, 80, 33, 1, 16, 6, 0},
+    {4, 2, 20, 0, 1, 8, 16, 0},
 };
 enum { N_CASES = COUNT_OF(cases), POSITIONS = 100, SLOTS = 3 };
 static uint32_t rope_id[N_CASES], attention_id[N_CASES];
