@@ -10,11 +10,14 @@ typedef struct {
     uint32_t vocab_rows, vocab;
 } SampleSpec;
 
-enum { SAMPLE_BINS = 2048 };
+// What may still be drawn: ids ascending, each with its weight e^((logit - max) / temperature).
+enum { SAMPLE_BINS = 2048, SAMPLE_CHUNK = 64 };
 typedef struct {
     double mass[SAMPLE_BINS];
-    float e[]; // [vocab_rows]: e^((logit - max) / temperature); 0: cut
-} SampleScratch;
+    uint32_t n;
+    float *e;     // [vocab]; all 1 while only ranks matter
+    uint32_t *id; // [vocab]
+} SampleSet;
 
 // SplitMix64's finaliser over both words: 53 random bits in [0, 1).
 INLINE uint64_t sample_mix(uint64_t z) {
@@ -59,65 +62,112 @@ INLINE uint32_t sample_first_equal(const float *logits, float max) {
     return i;
 }
 
-// Keeps the largest ids whose weights (their e, or 1 each) reach `target` together, lowest ids first among
-// equal logits; sets e of the others to 0. Radix select over 11 + 11 + 10 bits of the key.
-SHARED void sample_cut(const float *logits, uint32_t n, int by_count, double target, SampleScratch *s) {
-    uint32_t prefix = 0, mask = 0;
-    double above = 0;
-    for (uint32_t shift = 21, bits = 11;; shift = shift == 21 ? 10 : 0, bits = shift ? 11 : 10) {
-        const uint32_t bins = 1u << bits;
-        memset(s->mass, 0, sizeof s->mass);
-        for (uint32_t i = 0; i < n; i++) {
-            uint32_t key = sample_key(logits[i]);
-            if ((key & mask) == prefix && s->e[i] != 0)
-                s->mass[key >> shift & (bins - 1)] += by_count ? 1 : (double)s->e[i];
-        }
-        uint32_t bin = bins, lowest = 0;
-        while (bin-- > 0) {
-            if (s->mass[bin] == 0) continue;
-            lowest = bin;
-            if (above + s->mass[bin] >= target) break;
-            above += s->mass[bin];
-        }
-        if (bin == UINT32_MAX) bin = lowest, above -= s->mass[lowest]; // rounding: all are needed
-        prefix |= bin << shift, mask |= (bins - 1) << shift;
-        if (shift == 0) break;
+// Bin of the histogram, from the top, in which the running sum reaches `target`; *above: the sum before it.
+INLINE uint32_t sample_bin(const double *mass, uint32_t bins, double target, double *above) {
+    uint32_t lowest = 0;
+    for (uint32_t bin = bins; bin-- > 0;) {
+        if (mass[bin] == 0) continue;
+        lowest = bin;
+        if (*above + mass[bin] >= target) return bin;
+        *above += mass[bin];
     }
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t key = sample_key(logits[i]);
-        if (key < prefix || (key == prefix && above >= target))
-            s->e[i] = 0;
-        else if (key == prefix)
-            above += by_count ? 1 : (double)s->e[i];
-    }
+    *above -= mass[lowest]; // rounding: all are needed
+    return lowest;
 }
 
-INLINE double sample_total(const float *e, uint32_t n) {
+// Keeps the largest ids whose weights reach `target` together, lowest ids first among equal logits. Radix
+// select over 11 + 11 + 10 bits of the key; what lies below the first bin is dropped before the finer ones
+// are looked at.
+SHARED void sample_cut(const float *logits, double target, SampleSet *s) {
+    uint32_t prefix = 0, mask = 0, shift = 21, bits = 11, kept = 0;
+    double above = 0;
+    for (;;) {
+        memset(s->mass, 0, sizeof s->mass);
+        for (uint32_t i = 0; i < s->n; i++) {
+            uint32_t key = sample_key(logits[s->id[i]]);
+            if ((key & mask) == prefix) s->mass[key >> shift & ((1u << bits) - 1)] += (double)s->e[i];
+        }
+        prefix |= sample_bin(s->mass, 1u << bits, target, &above) << shift;
+        mask |= ((1u << bits) - 1) << shift;
+        if (shift == 0) break;
+        kept = 0;
+        for (uint32_t i = 0; i < s->n; i++) {
+            s->id[kept] = s->id[i], s->e[kept] = s->e[i];
+            kept += (sample_key(logits[s->id[kept]]) & mask) >= prefix;
+        }
+        s->n = kept;
+        bits = shift == 21 ? 11 : 10, shift = shift == 21 ? 10 : 0;
+    }
+    kept = 0;
+    for (uint32_t i = 0; i < s->n; i++) {
+        uint32_t key = sample_key(logits[s->id[i]]);
+        if (key < prefix || (key == prefix && above >= target)) continue;
+        if (key == prefix) above += (double)s->e[i];
+        s->id[kept] = s->id[i], s->e[kept++] = s->e[i];
+    }
+    s->n = kept;
+}
+
+INLINE double sample_total(const SampleSet *s) {
     double total = 0;
-    for (uint32_t i = 0; i < n; i++) total += e[i];
+    for (uint32_t i = 0; i < s->n; i++) total += (double)s->e[i];
     return total;
 }
 
-INLINE uint32_t sample_draw(const float *logits, uint32_t n, float max, const SamplingRow *row,
-                            SampleScratch *s) {
-    for (uint32_t i = 0; i < n; i += 8) {
-        f32x8 x = (f32x8_load_part(logits + i, n - i) - f32x8_set1(max)) / f32x8_set1(row->temperature);
-        f32x8_store_part(s->e + i, f32x8_exp(x), n - i);
+// The candidates for the k largest: the k-th largest of the maxima of chunks is at most the k-th largest
+// logit, so that what is smaller, nearly all, need not be ranked.
+INLINE void sample_candidates(const float *logits, uint32_t n, uint32_t k, SampleSet *s) {
+    const uint32_t n_chunks = k ? n / SAMPLE_CHUNK : 0;
+    float *max = s->e + n_chunks, least = -__builtin_inff();
+    if (n_chunks > k) {
+        for (uint32_t c = 0; c < n_chunks; c++) {
+            f32x8 best = f32x8_load(logits + c * SAMPLE_CHUNK);
+            for (uint32_t i = 8; i < SAMPLE_CHUNK; i += 8) {
+                f32x8 x = f32x8_load(logits + c * SAMPLE_CHUNK + i);
+                best = f32x8_select(x > best, x, best);
+            }
+            max[c] = best[0], s->id[c] = c, s->e[c] = 1;
+            for (uint32_t i = 1; i < 8; i++) max[c] = best[i] > max[c] ? best[i] : max[c];
+        }
+        s->n = n_chunks;
+        sample_cut(max, k, s);
+        least = max[s->id[0]];
+        for (uint32_t i = 1; i < s->n; i++) least = max[s->id[i]] < least ? max[s->id[i]] : least;
     }
-    if (row->top_k && row->top_k < n) sample_cut(logits, n, 1, row->top_k, s);
-    if (row->top_p < 1) sample_cut(logits, n, 0, (double)row->top_p * sample_total(s->e, n), s);
-    if (row->min_p > 0)
-        for (uint32_t i = 0; i < n; i++)
-            if (s->e[i] < row->min_p) s->e[i] = 0;
-    const double target = sample_uniform(row->seed, row->step) * sample_total(s->e, n);
+    s->n = 0;
+    for (uint32_t i = 0; i < n;) {
+        if (i % SAMPLE_CHUNK == 0 && i / SAMPLE_CHUNK < n_chunks && n_chunks > k &&
+            max[i / SAMPLE_CHUNK] < least) {
+            i += SAMPLE_CHUNK;
+            continue;
+        }
+        s->id[s->n] = i;
+        s->n += logits[i++] >= least;
+    }
+}
+
+SHARED uint32_t sample_draw(const float *logits, uint32_t n, float max, const SamplingRow *row,
+                            SampleSet *s) {
+    sample_candidates(logits, n, row->top_k, s);
+    for (uint32_t i = 0; i < s->n; i++) s->e[i] = 1;
+    if (row->top_k && row->top_k < s->n) sample_cut(logits, row->top_k, s);
+    for (uint32_t i = 0; i < s->n; i++) s->e[i] = logits[s->id[i]];
+    for (uint32_t i = 0; i < s->n; i += 8) {
+        f32x8 x = (f32x8_load_part(s->e + i, s->n - i) - f32x8_set1(max)) / f32x8_set1(row->temperature);
+        f32x8_store_part(s->e + i, f32x8_exp(x), s->n - i);
+    }
+    if (row->top_p < 1) sample_cut(logits, (double)row->top_p * sample_total(s), s);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < s->n && row->min_p > 0; i++) {
+        s->id[kept] = s->id[i], s->e[kept] = s->e[i];
+        kept += s->e[i] >= row->min_p;
+    }
+    if (row->min_p > 0) s->n = kept;
+    const double target = sample_uniform(row->seed, row->step) * sample_total(s);
     double sum = 0;
-    uint32_t last = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        if (s->e[i] == 0) continue;
-        last = i, sum += s->e[i];
-        if (sum > target) break;
-    }
-    return last;
+    uint32_t i = 0;
+    while (i + 1 < s->n && (sum += (double)s->e[i]) <= target) i++;
+    return s->id[i];
 }
 
 INLINE void sample(void *const *args, uint32_t block, uint32_t n_blocks, void *scratch, SampleSpec s) {
@@ -127,13 +177,15 @@ INLINE void sample(void *const *args, uint32_t block, uint32_t n_blocks, void *s
     Range rows = range_of_block(((const uint32_t *)args[4])[COUNT_ROWS], block, n_blocks);
     for (uint32_t r = rows.begin; r < rows.end; r++) {
         const float *logits = (const float *)args[0] + (size_t)r * s.vocab_rows;
+        SampleSet *set = scratch;
         float max;
+        set->e = (float *)(set + 1), set->id = (uint32_t *)(set->e + s.vocab);
         int finite = sample_max(logits, s.vocab, &max);
         status[r] = finite ? ROW_OK : ROW_NOT_FINITE;
         if (!finite)
             next[r] = 0;
         else if (sampling[r].temperature > 0)
-            next[r] = (int32_t)sample_draw(logits, s.vocab, max, &sampling[r], scratch);
+            next[r] = (int32_t)sample_draw(logits, s.vocab, max, &sampling[r], set);
         else
             next[r] = (int32_t)sample_first_equal(logits, max);
         sampling[r].step++;
