@@ -12,4 +12,7 @@ bool tokenizer_pack(Arena *arena, const char *model_dir, uint64_t vocab_rows, St
 // The same for files in memory, which live as long as the diagnostics; config may be NULL.
 bool tokenizer_pack_json(Arena *arena, const Source *tokenizer, const Source *config, uint64_t vocab_rows,
                          StrBuf *section, Diags *d);
+
+// Largest id of a packed section + 1: the ids that may be sampled.
+uint32_t tokenizer_pack_ids(Str section);
 #endif

@@ -1,6 +1,7 @@
 // Writes the section: hash tables and tries ready for use, in the layout of runtime/text/tokenizer_format.h.
 #include <stdlib.h>
 
+#include "compiler/frontend/tokenizer_pack.h"
 #include "compiler/frontend/tokenizer_spec.h"
 #include "runtime/base/num.h"
 #include "runtime/text/tokenizer_utf8.h"
@@ -264,4 +265,11 @@ void tokenizer_write_section(const TokSpec *s, StrBuf *out) {
     array_begin(out, start);
     h.bytes = out->len - start;
     memcpy(out->ptr + start, &h, sizeof h);
+}
+
+uint32_t tokenizer_pack_ids(Str section) {
+    TokHeader h;
+    CHECK(section.len >= sizeof h);
+    memcpy(&h, section.ptr, sizeof h);
+    return h.n_ids;
 }

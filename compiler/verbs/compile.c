@@ -66,15 +66,17 @@ static bool make_plan(Compile *c) {
     const Recipe *r = &c->model.recipe;
     c->target = target_find(str_of(r->target), r->at[RECIPE_target], c->diags);
     if (!c->target) return false;
-    c->passes = (PassContext){.arena = c->arena,
-                              .target = c->target,
-                              .n_ranks = (uint32_t)r->tensor_parallel,
-                              .context = (uint32_t)r->context,
-                              .buckets = r->batch.items,
-                              .n_buckets = r->batch.n,
-                              .prefill_tokens = (uint32_t)r->chunk,
-                              .dump_after = c->opt.dump_after,
-                              .dump_dir = c->opt.emit_dir};
+    c->passes = (PassContext){
+        .arena = c->arena,
+        .target = c->target,
+        .n_ranks = (uint32_t)r->tensor_parallel,
+        .context = (uint32_t)r->context,
+        .buckets = r->batch.items,
+        .n_buckets = r->batch.n,
+        .prefill_tokens = (uint32_t)r->chunk,
+        .vocab = c->tokenizer.len ? MIN(tokenizer_pack_ids(buf_view(&c->tokenizer)), c->model.vocab_rows) : 0,
+        .dump_after = c->opt.dump_after,
+        .dump_dir = c->opt.emit_dir};
     Graph *g = passes_run_graph(c->model.graph, &c->passes, c->diags);
     if (!g) return false;
     c->plan = passes_run_plan(g, &c->passes, c->diags);
@@ -96,6 +98,10 @@ static bool make_code(Compile *c) {
 // A template that is broken or not supported stops the compilation; `chat: none` compiles without it.
 static bool make_text(Compile *c) {
     const char *dir = c->model.tokenizer_dir;
+    if (!dir && !c->opt.random_weights)
+        return diag_error(c->diags, E_FILE, SPAN_NONE,
+                          "%s has no tokenizer.json; `--set tokenizer=DIR` names another folder",
+                          c->model.dir);
     if (!dir) {
         say(c, "text", "no tokenizer.json: the artifact takes ids only");
         return true;
@@ -144,14 +150,14 @@ static bool make_artifact(Compile *c) {
 }
 
 static bool compile_run(Compile *c) {
-    if (!open_model(c) || !make_plan(c)) return false;
+    if (!open_model(c) || !make_text(c) || !make_plan(c)) return false;
     if (c->opt.explain) {
         StrBuf text = {0};
         explain_text(c->plan, c->target, &text);
         fwrite(text.ptr, 1, text.len, stdout);
         buf_free(&text);
     }
-    return make_code(c) && make_text(c) && make_selftest(c) && make_artifact(c);
+    return make_code(c) && make_selftest(c) && make_artifact(c);
 }
 
 static const char *about(Arena *a) {

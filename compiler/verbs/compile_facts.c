@@ -1,8 +1,8 @@
 #include "compiler/verbs/compile_facts.h"
 
-#include <dirent.h>
 #include <stdlib.h>
 
+#include "compiler/frontend/checkpoint.h"
 #include "compiler/frontend/family.h"
 #include "compiler/ir/eval.h"
 #include "runtime/base/file.h"
@@ -79,43 +79,56 @@ static void hash_one(void *ctx, uint32_t i) {
     file_unmap(&map);
 }
 
-static bool is_input(const char *name) {
-    static const char *const ends[] = {".json", ".safetensors", ".jinja"};
-    for (size_t i = 0; i < COUNT_OF(ends); i++)
-        if (str_ends(str_of(name), str_of(ends[i]))) return true;
-    return false;
-}
-
 static int by_name(const void *a, const void *b) {
     return strcmp(((const PackInputHash *)a)->name, ((const PackInputHash *)b)->name);
 }
 
-// Every JSON, Jinja and safetensors file of the folder, by name; without tensors for random weights.
-static bool hash_inputs(Arena *a, const Model *m, Pool *pool, PackFacts *out, Diags *d) {
-    DIR *dir = opendir(m->dir);
-    if (!dir) return diag_error(d, E_FILE, SPAN_NONE, "cannot list %s", m->dir);
-    PackInputHash *list = NULL;
-    size_t n = 0;
-    for (struct dirent *entry; (entry = readdir(dir));) {
-        if (!is_input(entry->d_name) ||
-            (!m->checkpoint && str_ends(str_of(entry->d_name), STR(".safetensors"))))
-            continue;
-        list = xrealloc(list, n + 1, sizeof *list);
-        list[n++] = (PackInputHash){.name = arena_strdup(a, entry->d_name)};
+typedef struct {
+    HashJob *jobs;
+    uint32_t n;
+} HashList;
+
+static void add_input(HashList *l, Arena *a, const char *path) {
+    const char *slash = strrchr(path, '/');
+    PackInputHash *out = ARENA_NEW(a, PackInputHash);
+    *out = (PackInputHash){.name = slash ? slash + 1 : path};
+    l->jobs = xrealloc(l->jobs, l->n + 1, sizeof *l->jobs);
+    l->jobs[l->n++] = (HashJob){.path = path, .out = out};
+}
+
+// The files that decide what the artifact does: shards, configuration, tokenizer, template.
+static void list_inputs(HashList *l, Arena *a, const Model *m) {
+    static const char *const model_files[] = {"config.json", "generation_config.json", "hf_quant_config.json",
+                                              "model.safetensors.index.json"};
+    static const char *const text_files[] = {"tokenizer.json", "tokenizer_config.json",
+                                             "special_tokens_map.json", "chat_template.jinja",
+                                             "chat_template.json"};
+    for (size_t i = 0; i < COUNT_OF(model_files); i++) {
+        const char *path = path_join(a, m->dir, model_files[i]);
+        if (file_exists(path)) add_input(l, a, path);
     }
-    closedir(dir);
-    PackInputHash *inputs = ARENA_ARRAY(a, PackInputHash, n);
-    if (n) memcpy(inputs, list, n * sizeof *list);
-    free(list);
-    qsort(inputs, n, sizeof *inputs, by_name);
-    HashJob *jobs = ARENA_ARRAY(a, HashJob, n);
-    for (size_t i = 0; i < n; i++)
-        jobs[i] = (HashJob){.path = path_join(a, m->dir, inputs[i].name), .out = &inputs[i]};
-    pool_run(pool, (uint32_t)n, hash_one, jobs);
-    for (size_t i = 0; i < n; i++)
-        if (!jobs[i].ok) return diag_err(d, SPAN_NONE, &jobs[i].err);
-    out->inputs = inputs, out->n_inputs = (uint32_t)n;
-    return true;
+    for (size_t i = 0; m->tokenizer_dir && i < COUNT_OF(text_files); i++) {
+        const char *path = path_join(a, m->tokenizer_dir, text_files[i]);
+        if (file_exists(path)) add_input(l, a, path);
+    }
+    for (size_t i = 0; m->checkpoint && i < m->checkpoint->n_files; i++)
+        add_input(l, a, m->checkpoint->files[i].source.name);
+}
+
+static bool hash_inputs(Arena *a, const Model *m, Pool *pool, PackFacts *out, Diags *d) {
+    HashList l = {0};
+    list_inputs(&l, a, m);
+    pool_run(pool, l.n, hash_one, l.jobs);
+    PackInputHash *inputs = ARENA_ARRAY(a, PackInputHash, l.n);
+    bool ok = true;
+    for (uint32_t i = 0; i < l.n; i++) {
+        if (!l.jobs[i].ok) ok = diag_err(d, SPAN_NONE, &l.jobs[i].err);
+        inputs[i] = *l.jobs[i].out;
+    }
+    free(l.jobs);
+    qsort(inputs, l.n, sizeof *inputs, by_name);
+    out->inputs = inputs, out->n_inputs = l.n;
+    return ok;
 }
 
 // ---- the rest
@@ -142,9 +155,25 @@ static Str recipe_json(Arena *a, const Recipe *r) {
     return s;
 }
 
+// The numbers of config.json under the names of config.def.
+static Str config_json(Arena *a, const Config *c) {
+    StrBuf b = {0};
+    buf_putc(&b, '{');
+    for (uint32_t i = 0; i < CFG_COUNT; i++) {
+        const ConfigValue *v = &c->values[i];
+        if ((v->kind != CONFIG_INT && v->kind != CONFIG_REAL) || v->num == 0) continue;
+        buf_printf(&b, "%s\"%s\": %.17g", b.len > 1 ? ", " : "", config_rules[i].name, v->num);
+    }
+    buf_putc(&b, '}');
+    Str s = str_dup(a, buf_view(&b));
+    buf_free(&b);
+    return s;
+}
+
 bool facts_fill(Arena *a, Model *m, bool has_chat, Pool *pool, PackFacts *out, Diags *d) {
     *out = (PackFacts){.model = m->name,
                        .family = arena_strndup(a, m->config.family->name.ptr, m->config.family->name.len),
+                       .config = config_json(a, &m->config),
                        .recipe = recipe_json(a, &m->recipe),
                        .eos_ids = m->config.eos,
                        .n_eos_ids = m->config.n_eos,

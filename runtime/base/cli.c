@@ -2,6 +2,8 @@
 
 #include "runtime/base/num.h"
 
+enum { HELP_COLUMNS = 100, HELP_INDENT = 27 };
+
 static const Option *find_option(const Command *cmd, Str name) {
     for (size_t i = 0; i < cmd->n_options; i++)
         if (str_is(name, cmd->options[i].name)) return &cmd->options[i];
@@ -106,14 +108,52 @@ bool cli_parse(const Command *cmd, int argc, char **argv, Arena *a, CliResult *o
     return d->n_errors == before;
 }
 
+// One paragraph, wrapped at HELP_COLUMNS; lines after the first begin at column `indent`, where the first one
+// already is. Lines that begin with a space are kept as they are.
+static void print_wrapped(Str text, size_t indent, FILE *out) {
+    size_t col = indent;
+    for (size_t at = 0; at < text.len;) {
+        size_t space = at;
+        while (space < text.len && text.ptr[space] == ' ') space++;
+        size_t end = space;
+        while (end < text.len && text.ptr[end] != ' ') end++;
+        if (col > indent && col + (end - at) > HELP_COLUMNS) {
+            fprintf(out, "\n%*s", (int)indent, "");
+            at = space, col = indent;
+        }
+        fwrite(text.ptr + at, 1, end - at, out);
+        col += end - at, at = end;
+    }
+    fputc('\n', out);
+}
+
+// Lines that begin with a space are shown as they are; others are joined to paragraphs, which an empty line
+// ends.
+static void print_paragraphs(const char *text, FILE *out) {
+    StrBuf paragraph = {0};
+    for (bool more = true; more;) {
+        size_t len = strcspn(text, "\n");
+        more = text[len] != 0;
+        bool flows = len && text[0] != ' ';
+        if (!flows && paragraph.len) print_wrapped(buf_view(&paragraph), 0, out), paragraph.len = 0;
+        if (flows)
+            buf_printf(&paragraph, "%s%.*s", paragraph.len ? " " : "", (int)len, text);
+        else if (more || len)
+            fprintf(out, "%.*s\n", (int)len, text);
+        text += len + more;
+    }
+    if (paragraph.len) print_wrapped(buf_view(&paragraph), 0, out);
+    buf_free(&paragraph);
+}
+
 void cli_help(const Command *cmd, FILE *out) {
-    fprintf(out, "usage: %s\n\n%s\n", cmd->usage, cmd->about);
-    if (cmd->n_options) fprintf(out, "\noptions:\n");
+    fprintf(out, "usage: %s\n\n", cmd->usage);
+    print_paragraphs(cmd->about, out);
+    fprintf(out, "\noptions:\n");
     for (size_t i = 0; i < cmd->n_options; i++) {
         const Option *o = &cmd->options[i];
-        char left[64];
-        snprintf(left, sizeof left, "%s%s%s", o->name, o->metavar ? " " : "", o->metavar ? o->metavar : "");
-        fprintf(out, "  %-24s %s\n", left, o->help);
+        fprintf(out, "  %s %-*s ", o->name, MAX(0, 23 - (int)strlen(o->name)), o->metavar ? o->metavar : "");
+        print_wrapped(str_of(o->help), HELP_INDENT, out);
     }
     fprintf(out, "  %-24s %s\n", "--help", "show this text");
 }
