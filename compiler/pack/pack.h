@@ -42,7 +42,7 @@ typedef struct {
     PackSampling sampling;
     bool chat;                    // `run` chats unless told otherwise: an instruct model with a chat program
     const char *quantize;         // "max", "mse"; NULL: nothing was quantised while compiling
-    QuantizeError quantize_error; // read when quantize is set
+    QuantizeError quantize_error; // weights 0: not measured
     const PackInputHash *inputs;  // every file read, in an order that does not depend on the machine
     uint32_t n_inputs;
 } PackFacts;

@@ -45,7 +45,9 @@ static void put_facts(const PackFacts *f, StrBuf *out) {
     buf_printf(out, "{\"temperature\": %.17g, \"top_p\": %.17g, \"min_p\": %.17g, \"top_k\": %u},\n",
                s->temperature, s->top_p, s->min_p, s->top_k);
     put_key(out, "quantize");
-    if (f->quantize)
+    if (f->quantize && !f->quantize_error.weights)
+        buf_printf(out, "{\"method\": \"%s\"},\n", f->quantize);
+    else if (f->quantize)
         buf_printf(out,
                    "{\"method\": \"%s\", \"weights\": %llu, \"error_max\": %.6g, \"error_mse\": %.6g},\n",
                    f->quantize, (unsigned long long)f->quantize_error.weights, f->quantize_error.rel_max,

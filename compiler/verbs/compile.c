@@ -138,7 +138,7 @@ static bool make_artifact(Compile *c) {
                     .selftest = c->selftest,
                     .pool = c->pool};
     if (!facts_fill(c->arena, &c->model, c->has_chat, c->pool, &in.facts, c->diags)) return false;
-    if (in.facts.quantize)
+    if (in.facts.quantize_error.weights)
         say(c, "quantize", "%s; relative error of the weights: max %.4f, mse %.4f", in.facts.quantize,
             in.facts.quantize_error.rel_max, in.facts.quantize_error.rel_mse);
     PackReport report;

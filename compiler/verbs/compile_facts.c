@@ -162,7 +162,7 @@ static Str config_json(Arena *a, const Config *c) {
     for (uint32_t i = 0; i < CFG_COUNT; i++) {
         const ConfigValue *v = &c->values[i];
         if ((v->kind != CONFIG_INT && v->kind != CONFIG_REAL) || v->num == 0) continue;
-        buf_printf(&b, "%s\"%s\": %.17g", b.len > 1 ? ", " : "", config_rules[i].name, v->num);
+        buf_printf(&b, "%s\"%s\": %.9g", b.len > 1 ? ", " : "", config_rules[i].name, v->num);
     }
     buf_putc(&b, '}');
     Str s = str_dup(a, buf_view(&b));
@@ -185,8 +185,10 @@ bool facts_fill(Arena *a, Model *m, bool has_chat, Pool *pool, PackFacts *out, D
         out->tokens = bos, out->n_tokens = 1;
     }
     Err e = {0};
-    if (m->checkpoint &&
-        !strcmp(m->recipe.quantize, "mse")) { // both methods are measured where the better one was asked for
+    bool quantizes = m->checkpoint && !checkpoint_is_quantized(m->checkpoint);
+    if (quantizes && strcmp(m->recipe.quantize, "none") != 0) out->quantize = "max";
+    // Measuring costs as much as the better method: it is done where that one was asked for.
+    if (m->checkpoint && !strcmp(m->recipe.quantize, "mse")) {
         if (!source_quantize_error(m->source, pool, NULL, NULL, &out->quantize_error, &e))
             return diag_err(d, SPAN_NONE, &e);
         if (out->quantize_error.weights) out->quantize = "mse";
