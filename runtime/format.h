@@ -79,8 +79,7 @@ typedef struct {
 } AdaSection;
 static_assert(sizeof(AdaSection) == 64, "section rows are 64 bytes");
 
-// ---- plan
-// -------------------------------------------------------------------------------------------------------------
+// ---- plan ----------------------------------------------------------------------------------------
 // All strings are offsets into the string table: NUL-terminated, offset 0 is "".
 
 typedef struct {
@@ -218,8 +217,7 @@ typedef enum {
     ADA_LAYOUT_LAYOUTS
 } AdaLayout;
 
-// ---- self-test
-// ----------------------------------------------------------------------------------------------------------
+// ---- self-test -----------------------------------------------------------------------------------
 // AdaSelftest, then n_ids int32 ids, then n_ids float32 logits rows at the columns listed: see below.
 typedef struct {
     char magic[8];      // "ADATEST1"

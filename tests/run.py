@@ -43,7 +43,7 @@ def cmocka(score, folder):
         r = call([binary])
         ok = re.findall(r"^\[\s+OK \] (\S+)", r.stdout, re.M)
         score.passed += len(ok)
-        for name in re.findall(r"^\[  FAILED  \] (\S+)$", r.stdout, re.M):
+        for name in dict.fromkeys(re.findall(r"^\[  FAILED  \] (\S+)$", r.stdout, re.M)):
             if name not in ok:
                 score.add(f"{binary.relative_to(ROOT)}:{name}", False, r.stdout[-4000:])
         if r.returncode and not re.search(r"FAILED", r.stdout):

@@ -55,8 +55,7 @@ bool jinja_expect_name(Jinja *j, const Tok **out) {
     return true;
 }
 
-// ---- the program
-// --------------------------------------------------------------------------------------------
+// ---- the program ---------------------------------------------------------------------------------
 
 uint32_t jinja_emit(Jinja *j, ChatOp op, uint32_t n, int64_t arg) {
     GROW(j->code, j->n_code, j->cap_code);
@@ -130,8 +129,7 @@ int32_t jinja_function(const Jinja *j, Str name) {
     return -1;
 }
 
-// ---- names
-// -------------------------------------------------------------------------------------------------
+// ---- names ---------------------------------------------------------------------------------------
 
 bool jinja_push_scope(Jinja *j, const Tok *at) {
     if (j->n_scopes == JINJA_NESTING_MAX)
@@ -190,8 +188,7 @@ bool jinja_store(Jinja *j, const Tok *name) {
     return true;
 }
 
-// ---- from start to section
-// ----------------------------------------------------------------------------------
+// ---- from start to section -----------------------------------------------------------------------
 
 // Names of functions that were called before they were known are constants until now: -1 - constant.
 static bool resolve_calls(Jinja *j) {

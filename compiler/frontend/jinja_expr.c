@@ -130,8 +130,7 @@ static void emit_none(Jinja *j) {
     jinja_emit(j, CHAT_OP_CONST, 0, jinja_const(j, (ChatConst){.kind = CHAT_NONE}));
 }
 
-// ---- operators
-// -----------------------------------------------------------------------------------------------
+// ---- operators -----------------------------------------------------------------------------------
 
 static bool check_args(Expr *x, const Entry *e) {
     uint32_t given = e->n;
@@ -235,8 +234,7 @@ static bool turn_to_else(Expr *x) {
     return x->want_operand = true;
 }
 
-// ---- operands
-// ------------------------------------------------------------------------------------------------
+// ---- operands ------------------------------------------------------------------------------------
 
 static bool constant(Expr *x, ChatConst c) {
     operand_done(x, LAST_VALUE, x->j->tok, jinja_emit(x->j, CHAT_OP_CONST, 0, jinja_const(x->j, c)));
@@ -333,8 +331,7 @@ static bool operand(Expr *x) {
     return jinja_fail(j, E_TEMPLATE, t, "expected a value instead of %s", jinja_tok_text(j, t));
 }
 
-// ---- what follows a value
-// ------------------------------------------------------------------------------------
+// ---- what follows a value ------------------------------------------------------------------------
 
 // In Python these are methods of every dict before they are keys of this one.
 static bool is_dict_method(Str s) {
@@ -506,8 +503,7 @@ static bool test(Expr *x) {
     return true;
 }
 
-// ---- closing
-// -------------------------------------------------------------------------------------------------
+// ---- closing -------------------------------------------------------------------------------------
 
 // At `:` or `]` of x[a:b:c].
 static bool index_part(Expr *x) {

@@ -75,8 +75,7 @@ static size_t past_close(const JinjaLexer *lex, size_t at, bool is_print) {
     return at + 2 + (!is_print && peek(lex, at + 2) == '\n');
 }
 
-// ---- inside of a tag
-// ---------------------------------------------------------------------------------------
+// ---- inside of a tag -----------------------------------------------------------------------------
 
 static Tok *add_tok(JinjaLexer *lex, TokKind kind, size_t begin, size_t end) {
     if (lex->n_toks == lex->cap_toks) {
@@ -247,8 +246,7 @@ static bool lex_tag(JinjaLexer *lex, size_t tag, size_t at, bool is_print, Piece
     return true;
 }
 
-// ---- between tags
-// ------------------------------------------------------------------------------------------
+// ---- between tags --------------------------------------------------------------------------------
 
 static size_t find(const JinjaLexer *lex, size_t at, const char *mark) {
     Str t = lex->src->text;

@@ -58,8 +58,7 @@ static void land_chain(Jinja *j, uint32_t head) {
     }
 }
 
-// ---- if
-// ------------------------------------------------------------------------------------------------------
+// ---- if ------------------------------------------------------------------------------------------
 
 static bool condition(Jinja *j, Block *b) {
     if (!jinja_expr(j, EXPR_TUPLE_NO_IF)) return false;
@@ -89,8 +88,7 @@ static void end_if(Jinja *j, Block *b) {
     land_chain(j, b->ends);
 }
 
-// ---- for
-// -----------------------------------------------------------------------------------------------------
+// ---- for -----------------------------------------------------------------------------------------
 
 enum { TARGETS_MAX = 8 };
 
@@ -216,8 +214,7 @@ static bool stmt_loop_control(Blocks *b, const Tok *word) {
     return jinja_fail(j, E_TEMPLATE, word, "%s outside of a loop", jinja_tok_text(j, word));
 }
 
-// ---- macro
-// ---------------------------------------------------------------------------------------------------
+// ---- macro ---------------------------------------------------------------------------------------
 
 static bool parameters(Jinja *j) {
     ChatFunction *f = &j->functions[j->function];
@@ -285,8 +282,7 @@ static void end_macro(Jinja *j, Block *b) {
     jinja_land(j, b->otherwise);
 }
 
-// ---- set, filter, generation
-// -------------------------------------------------------------------------------
+// ---- set, filter, generation ---------------------------------------------------------------------
 
 // The tag is gone when its block ends: keep what stands in it.
 static const Tok *keep_tokens(Jinja *j) {
@@ -382,8 +378,7 @@ static bool stmt_generation(Blocks *b, const Tok *word) {
     return open_block(b, B_GENERATION, word) && jinja_push_scope(b->j, word) && end_of_tag(b->j);
 }
 
-// ---- all
-// -----------------------------------------------------------------------------------------------------
+// ---- all -----------------------------------------------------------------------------------------
 
 static bool close_block(Blocks *b, const Tok *word) {
     static const char *const ends[] = {"endif", "endfor", "endmacro", "endset", "endfilter", "endgeneration"};

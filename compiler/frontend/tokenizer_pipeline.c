@@ -198,8 +198,7 @@ bool tokenizer_read_pipeline(TokSpec *s, const Json *root) {
            read_decoder(s, root);
 }
 
-// ---- post_processor
-// ----------------------------------------------------------------------------------------
+// ---- post_processor ------------------------------------------------------------------------------
 
 static const Json *special_ids(const Json *stage, const Json *item) {
     const Json *name = json_get(item, "id");

@@ -20,8 +20,7 @@ static void put_array(StrBuf *out, size_t start, TokArray *where, const void *el
 
 #define PUT(name, elements, n) put_array(out, start, &h.name, (elements), (n), sizeof *(elements))
 
-// ---- texts
-// -------------------------------------------------------------------------------------------------
+// ---- texts ---------------------------------------------------------------------------------------
 
 static void put_unmarked(StrBuf *out, Str s) { // U+2581 is E2 96 81
     for (size_t i = 0; i < s.len; i++) {
@@ -60,8 +59,7 @@ static Texts make_texts(const TokSpec *s, bool spellings) {
     return t;
 }
 
-// ---- hash tables
-// -------------------------------------------------------------------------------------------
+// ---- hash tables ---------------------------------------------------------------------------------
 
 static size_t table_slots(size_t n) { return n + n / 2 + 1; }
 
@@ -154,8 +152,7 @@ static uint32_t *make_joins(const TokSpec *s, size_t *n) {
     return joins;
 }
 
-// ---- tries
-// -------------------------------------------------------------------------------------------------
+// ---- tries ---------------------------------------------------------------------------------------
 
 typedef struct {
     Str text;
@@ -221,8 +218,7 @@ static TokNode *make_trie(const TokSpec *s, bool normalized, size_t *n_nodes) {
     return nodes;
 }
 
-// ---- the section
-// -------------------------------------------------------------------------------------------
+// ---- the section ---------------------------------------------------------------------------------
 
 void tokenizer_write_section(const TokSpec *s, StrBuf *out) {
     array_begin(out, 0);

@@ -8,8 +8,7 @@ enum {
 };
 #define SHOWN(s) (int)MIN((s).len, (size_t)SHOW), (s).ptr
 
-// ---- bytes
-// -------------------------------------------------------------------------------------------------
+// ---- bytes ---------------------------------------------------------------------------------------
 
 // GPT-2's map: printable Latin-1 stands for itself, the other 68 bytes in order for U+0100... Those are 0x00
 // to 0x20, 0x7F to 0xA0 and 0xAD.
@@ -53,8 +52,7 @@ int byte_token_value(Str s) {
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-// ---- spelling -> id
-// ----------------------------------------------------------------------------------------
+// ---- spelling -> id ------------------------------------------------------------------------------
 
 static uint32_t *find_slot(const TokSpec *s, Str spelling) {
     size_t at = tok_slot(tok_mix(str_hash(spelling)), s->table.cap);
@@ -102,8 +100,7 @@ static bool read_entries(TokSpec *s, const Json *vocab) {
     return ok;
 }
 
-// ---- added tokens
-// ------------------------------------------------------------------------------------------
+// ---- added tokens --------------------------------------------------------------------------------
 
 static bool read_added_flags(TokSpec *s, const Json *entry, SpecToken *t) {
     static const struct {
@@ -167,8 +164,7 @@ static bool read_all_added(TokSpec *s, const Json *added, uint64_t limit) {
     return ok;
 }
 
-// ---- bytes of the model
-// ------------------------------------------------------------------------------------
+// ---- bytes of the model --------------------------------------------------------------------------
 
 static bool find_byte_ids(TokSpec *s, const Json *vocab) {
     StrBuf bytes = {0};
@@ -236,8 +232,7 @@ bool tokenizer_read_vocab(TokSpec *s, const Json *root) {
            check_unknown(s, model);
 }
 
-// ---- merges
-// ------------------------------------------------------------------------------------------------
+// ---- merges --------------------------------------------------------------------------------------
 
 static bool split_merge(TokSpec *s, const Json *item, Str part[2]) {
     if (item->kind == JSON_ARRAY && item->n == 2 && json_is(&item->items[0], JSON_STRING) &&

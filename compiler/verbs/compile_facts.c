@@ -56,8 +56,7 @@ bool facts_selftest(Arena *a, const Model *m, Pool *pool, PackSelftest *out, Dia
     return true;
 }
 
-// ---- hashes of the inputs
-// ---------------------------------------------------------------------------------------------
+// ---- hashes of the inputs ------------------------------------------------------------------------
 
 typedef struct {
     Arena *arena;
@@ -131,8 +130,7 @@ static bool hash_inputs(Arena *a, const Model *m, Pool *pool, PackFacts *out, Di
     return ok;
 }
 
-// ---- the rest
-// ---------------------------------------------------------------------------------------------------------
+// ---- the rest ------------------------------------------------------------------------------------
 
 static PackSampling sampling_defaults(const GenerationDefaults *g) {
     if (!g->do_sample) return (PackSampling){.temperature = 0, .top_p = 1};

@@ -65,8 +65,7 @@ static bool set_kwargs(Render *r, const Json *kwargs) {
     return true;
 }
 
-// ---- continue_final_message
-// ---------------------------------------------------------------------------------
+// ---- continue_final_message ----------------------------------------------------------------------
 
 static bool marked(Render *r, Value *text) {
     if (text->kind != V_TEXT) return vm_fail(&r->vm, E_CHAT, "the final message has no text to continue");
@@ -113,8 +112,7 @@ static bool cut_at_mark(Render *r, Text *text) {
     return true;
 }
 
-// ---- render
-// --------------------------------------------------------------------------------------------------
+// ---- render --------------------------------------------------------------------------------------
 
 static bool render(Render *r, ChatInput in, Text *out) {
     Vm *vm = &r->vm;

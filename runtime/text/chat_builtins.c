@@ -58,8 +58,7 @@ static bool given(const Value *v) { return v->kind != V_UNSET; }
 static bool undefined(const Value *v) { return v->kind <= V_UNDEFINED; }
 static bool is_text(const Value *v) { return v->kind == V_TEXT; }
 
-// ---- parts
-// --------------------------------------------------------------------------------------------------
+// ---- parts ---------------------------------------------------------------------------------------
 
 bool chat_attr(Vm *vm, const Value *v, Text name, Value *out) {
     *out = (Value){.kind = V_UNDEFINED};
@@ -143,8 +142,7 @@ static bool attr_path(Vm *vm, const Value *v, const Value *path, Value *out) {
     return true;
 }
 
-// ---- tests
-// ---------------------------------------------------------------------------------------------------
+// ---- tests ---------------------------------------------------------------------------------------
 
 static bool compare_test(Vm *vm, ChatTest test, const Value *v, const Value *arg, bool *out) {
     int order;
@@ -196,8 +194,7 @@ bool chat_test(Vm *vm, ChatTest test, const Value *v, const Value *arg, bool *ou
     }
 }
 
-// ---- methods
-// -------------------------------------------------------------------------------------------------
+// ---- methods -------------------------------------------------------------------------------------
 
 static bool no_method(Vm *vm, ChatMethod m, const Value *v) {
     return vm_fail(vm, E_CHAT, "%s has no method `%s`", value_kind_name(v), method_names[m]);
@@ -380,8 +377,7 @@ bool chat_method(Vm *vm, ChatMethod method, const Value *v, const Value *args, V
     }
 }
 
-// ---- filters on numbers and texts
-// --------------------------------------------------------------------------
+// ---- filters on numbers and texts ----------------------------------------------------------------
 
 static bool filter_int(Vm *vm, const Value *v, const Value *standard, Value *out) {
     double d = value_is_number(v) ? value_real(v) : 0;
@@ -479,8 +475,7 @@ static bool filter_trim(Vm *vm, Text t, const Value *chars, Value *out) {
     return true;
 }
 
-// ---- filters on lists
-// -----------------------------------------------------------------------------------------
+// ---- filters on lists ----------------------------------------------------------------------------
 
 static bool filter_length(Vm *vm, const Value *v, Value *out) {
     size_t n = 0;
@@ -654,8 +649,7 @@ static bool filter_unique(Vm *vm, const Value *v, const Value *args, Value *out)
     return sequence(SEQ_ITERATOR, to, out);
 }
 
-// ---- filters
-// ---------------------------------------------------------------------------------------------------
+// ---- filters -------------------------------------------------------------------------------------
 
 static bool text_filter(Vm *vm, ChatFilter filter, const Value *v, const Value *args, Value *out) {
     Text t;
@@ -721,8 +715,7 @@ bool chat_filter(Vm *vm, ChatFilter filter, const Value *v, const Value *args, V
     }
 }
 
-// ---- functions
-// ------------------------------------------------------------------------------------------------
+// ---- functions -----------------------------------------------------------------------------------
 
 enum { RANGE_MAX = 100000 }; // as Jinja's sandbox
 

@@ -166,8 +166,7 @@ bool chat_negate(Vm *vm, const Value *a, Value *out) {
     return *out = v_int(-i), true;
 }
 
-// ---- slices
-// --------------------------------------------------------------------------------------------------
+// ---- slices --------------------------------------------------------------------------------------
 
 // Python's slice.indices: begin and end clipped to n, count of the elements taken.
 static bool slice_range(Vm *vm, const Value *parts, int64_t n, int64_t *begin, int64_t *step,

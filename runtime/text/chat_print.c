@@ -120,8 +120,7 @@ static bool print_flat(TextBuf *b, const Value *v, bool json, JsonStyle style) {
     }
 }
 
-// ---- containers
-// ---------------------------------------------------------------------------------------------
+// ---- containers ----------------------------------------------------------------------------------
 
 typedef struct {
     const Value *v;

@@ -4,8 +4,7 @@
 #include "runtime/base/num.h"
 #include "runtime/text/chat_builtins.h"
 
-// ---- upper and lower
-// ----------------------------------------------------------------------------------------
+// ---- upper and lower -----------------------------------------------------------------------------
 
 static bool cased(uint32_t c) {
     utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
@@ -45,8 +44,7 @@ bool text_case(Vm *vm, Text t, TextCase how, Text *out) {
     return true;
 }
 
-// ---- search
-// -------------------------------------------------------------------------------------------------
+// ---- search --------------------------------------------------------------------------------------
 
 size_t text_find(Str hay, Str needle, size_t from) {
     if (!needle.len) return from <= hay.len ? from : hay.len + 1;
@@ -83,8 +81,7 @@ bool text_replace(Vm *vm, Text t, Text from, Text to, int64_t count, Text *out) 
     return true;
 }
 
-// ---- split
-// --------------------------------------------------------------------------------------------------
+// ---- split ---------------------------------------------------------------------------------------
 
 static bool add_part(Vm *vm, ChatList *l, Text t, size_t begin, size_t end) {
     return vm_spend(vm, 1) && list_add(vm, l, v_text(text_slice(t, begin, end)));

@@ -5,8 +5,7 @@
 #include "runtime/base/num.h"
 #include "runtime/text/chat.h"
 
-// ---- failure, budget, memory
-// --------------------------------------------------------------------------------
+// ---- failure, budget, memory ---------------------------------------------------------------------
 
 bool vm_fail(Vm *vm, ErrCode code, const char *fmt, ...) {
     if (vm->failed) return false;
@@ -39,8 +38,7 @@ void *vm_alloc(Vm *vm, size_t count, size_t size) {
     return vm_spend(vm, bytes / 64) ? arena_alloc(vm->arena, bytes) : NULL;
 }
 
-// ---- text
-// ---------------------------------------------------------------------------------------------------
+// ---- text ----------------------------------------------------------------------------------------
 
 Text text_slice(Text t, size_t begin, size_t end) {
     t.ptr += begin;
@@ -103,8 +101,7 @@ bool text_join(Vm *vm, Text a, Text b, Text *out) {
     return true;
 }
 
-// ---- characters
-// ---------------------------------------------------------------------------------------------
+// ---- characters ----------------------------------------------------------------------------------
 
 size_t utf8_step(Str s, size_t at) {
     size_t n = 1;
@@ -161,8 +158,7 @@ Text text_strip(Text t, const Text *chars, bool left, bool right) {
     return text_slice(t, begin, end);
 }
 
-// ---- lists and dicts
-// ----------------------------------------------------------------------------------------
+// ---- lists and dicts -----------------------------------------------------------------------------
 
 ChatList *list_new(Vm *vm, size_t cap) {
     ChatList *l = vm_alloc(vm, 1, sizeof *l);
@@ -214,8 +210,7 @@ bool dict_set(Vm *vm, ChatDict *d, Text key, Value v) {
     return true;
 }
 
-// ---- from JSON
-// ----------------------------------------------------------------------------------------------
+// ---- from JSON -----------------------------------------------------------------------------------
 
 static Text input_text(Str s) { return (Text){.ptr = s.ptr, .len = s.len, .origin = FROM_INPUT}; }
 
@@ -282,8 +277,7 @@ bool value_from_json(Vm *vm, const Json *j, Value *out) {
     return true;
 }
 
-// ---- questions
-// ----------------------------------------------------------------------------------------------
+// ---- questions -----------------------------------------------------------------------------------
 
 const char *value_kind_name(const Value *v) {
     static const char *const names[] = {"undefined",  "undefined",  "none",       "a boolean",

@@ -29,8 +29,7 @@ static bool bad(Verify *v, uint32_t insn, const char *why) {
 
 static bool damaged(Err *e, const char *why) { return err_set(e, E_TEMPLATE, "chat program: %s", why); }
 
-// ---- tables
-// --------------------------------------------------------------------------------------------------
+// ---- tables --------------------------------------------------------------------------------------
 
 static bool string_ok(Str strings, ChatStr s) {
     if (!range_inside(s.offset, s.len, strings.len)) return false;
@@ -107,8 +106,7 @@ static bool check_tables(Chat *c, Arena *a, const ChatConst *consts, uint32_t n_
     return true;
 }
 
-// ---- code
-// ----------------------------------------------------------------------------------------------------
+// ---- code ----------------------------------------------------------------------------------------
 
 static const struct {
     int8_t pops, pushes;

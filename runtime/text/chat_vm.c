@@ -47,8 +47,7 @@ static Value readable(Value v) { return v.kind == V_UNSET ? (Value){.kind = V_UN
 #define OPERATION(name) static bool op_##name(Machine *m, const ChatInsn *in)
 #define UNUSED_INSN     (void)in
 
-// ---- values
-// --------------------------------------------------------------------------------------------------
+// ---- values --------------------------------------------------------------------------------------
 
 OPERATION(CONST) { return push(m, m->chat->consts[in->arg]), true; }
 OPERATION(GLOBAL) { return push(m, readable(m->globals[in->arg])), true; }
@@ -109,8 +108,7 @@ OPERATION(APPEND) {
     return list_add(m->vm, top(m)->list, v);
 }
 
-// ---- operators
-// -----------------------------------------------------------------------------------------------
+// ---- operators -----------------------------------------------------------------------------------
 
 static bool binary(Machine *m, const ChatInsn *in) {
     Value b = pop(m), a = pop(m), out = {.kind = V_UNDEFINED};
@@ -157,8 +155,7 @@ OPERATION(POS) {
     return true;
 }
 
-// ---- jumps
-// ---------------------------------------------------------------------------------------------------
+// ---- jumps ---------------------------------------------------------------------------------------
 
 OPERATION(JUMP) { return jump(m, in), true; }
 
@@ -186,8 +183,7 @@ OPERATION(JUMP_SET) {
     return jump(m, in), true;
 }
 
-// ---- parts
-// ---------------------------------------------------------------------------------------------------
+// ---- parts ---------------------------------------------------------------------------------------
 
 OPERATION(ATTR) {
     Value v = pop(m), out = {.kind = V_UNDEFINED};
@@ -218,8 +214,7 @@ OPERATION(SET_ATTR) {
     return dict_set(m->vm, space.dict, m->chat->consts[in->arg].text, v);
 }
 
-// ---- calls
-// ---------------------------------------------------------------------------------------------------
+// ---- calls ---------------------------------------------------------------------------------------
 
 // Place of the parameter `name` among those of a list like "old new count"; -1 when it is not there.
 static int param_place(const char *params, Str name) {
@@ -347,8 +342,7 @@ OPERATION(RETURN) {
     return true;
 }
 
-// ---- output
-// --------------------------------------------------------------------------------------------------
+// ---- output --------------------------------------------------------------------------------------
 
 OPERATION(TEXT) { return tb_text(output(m), m->chat->consts[in->arg].text); }
 
@@ -367,8 +361,7 @@ OPERATION(CAPTURE_END) {
     return push(m, v_text(tb_view(&m->outs[--m->n_outs]))), true;
 }
 
-// ---- loops
-// ---------------------------------------------------------------------------------------------------
+// ---- loops ---------------------------------------------------------------------------------------
 
 OPERATION(FOR) {
     UNUSED_INSN;
@@ -419,8 +412,7 @@ OPERATION(LOOP_VAR) {
     return push(m, readable(v)), true;
 }
 
-// ---- the loop
-// ------------------------------------------------------------------------------------------------
+// ---- the loop ------------------------------------------------------------------------------------
 
 static bool (*const operations[])(Machine *m, const ChatInsn *in) = {
 #define OP(name, pops, pushes, what) op_##name,

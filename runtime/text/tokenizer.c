@@ -19,8 +19,7 @@ void ids_free(Ids *ids) {
     *ids = (Ids){0};
 }
 
-// ---- opening
-// -----------------------------------------------------------------------------------------------
+// ---- opening -------------------------------------------------------------------------------------
 
 static bool broken(Err *e, const char *what) {
     return err_set(e, E_TOKENIZER, "damaged tokenizer section: %s", what);
@@ -116,8 +115,7 @@ Tokenizer *tokenizer_open(Arena *arena, const void *section, size_t len, Err *e)
     return t;
 }
 
-// ---- asking
-// ------------------------------------------------------------------------------------------------
+// ---- asking --------------------------------------------------------------------------------------
 
 size_t tokenizer_size(const Tokenizer *tok) { return tok->n_ids; }
 

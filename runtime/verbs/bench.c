@@ -17,8 +17,7 @@ typedef struct {
     uint32_t batches[BATCHES_MAX], n_batches;
 } Args;
 
-// ---- the plain read
-// ---------------------------------------------------------------------------------------------------
+// ---- the plain read ------------------------------------------------------------------------------
 
 typedef uint64_t Lanes __attribute__((vector_size(32)));
 enum { READ_PIECE = 4 << 20, READ_UNROLL = 8 };
@@ -54,8 +53,7 @@ static double plain_read(const Opened *o) {
     return best;
 }
 
-// ---- the model
-// --------------------------------------------------------------------------------------------------------
+// ---- the model -----------------------------------------------------------------------------------
 
 typedef struct {
     double prefill_s, decode_s;

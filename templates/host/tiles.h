@@ -49,8 +49,7 @@ INLINE void plain_expand(uint32_t format, const uint8_t *p, f32x8 value[2]) {
         value[0] = f32x8_load((const float *)(const void *)p);
 }
 
-// ---- up to 4 tokens
-// -----------------------------------------------------------------------------------------
+// ---- up to 4 tokens ------------------------------------------------------------------------------
 
 // acc[token][octet] over all of K; octet o is rows 8 o .. 8 o + 7 of n_tiles neighbouring tiles.
 INLINE void direct_nvfp4(const uint8_t *w, uint32_t k, uint32_t n_tiles, const float *const *x,
@@ -108,8 +107,7 @@ INLINE void direct(uint32_t format, const uint8_t *w, uint32_t k, uint32_t n_til
         for (uint32_t o = 0; o < 2 * n_tiles; o++) f32x8_store(out + t * out_stride + o * 8, acc[t][o]);
 }
 
-// ---- more tokens
-// --------------------------------------------------------------------------------------------
+// ---- more tokens ---------------------------------------------------------------------------------
 
 // [cols][16] fp32 of one tile.
 INLINE void expand(uint32_t format, const uint8_t *w, uint32_t cols, float *out) {
@@ -184,8 +182,7 @@ INLINE void many_tokens(uint32_t format, const uint8_t *w, uint32_t k, uint32_t 
     }
 }
 
-// ---- any number
-// ---------------------------------------------------------------------------------------------
+// ---- any number ----------------------------------------------------------------------------------
 
 // acc[n_tok][n_tiles * 16] = x[n_tok][k] times n_tiles neighbouring tiles at w; n_tok <= PASS_TOKENS.
 INLINE void tiles_any(uint32_t format, const uint8_t *w, uint32_t k, uint32_t n_tiles, const float *const *x,

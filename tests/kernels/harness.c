@@ -25,8 +25,7 @@ _Noreturn void check_fail(const char *fmt, ...) {
     abort();
 }
 
-// ---- kernels
-// -----------------------------------------------------------------------------------------------------
+// ---- kernels -------------------------------------------------------------------------------------
 
 static SpecField parse_field(Arena *a, TemplateField f, const char *value) {
     SpecField s = {.key = arena_strndup(a, f.key.ptr, f.key.len), .kind = f.kind};
@@ -134,8 +133,7 @@ int kernels_main(Kernels *k, void (*setup)(void), int argc, char **argv, const s
     return failed;
 }
 
-// ---- data
-// --------------------------------------------------------------------------------------------------------
+// ---- data ----------------------------------------------------------------------------------------
 
 uint64_t random_u64(uint64_t *state) { // SplitMix64
     uint64_t z = *state += 0x9E3779B97F4A7C15u;
@@ -250,8 +248,7 @@ void weight_free(TestWeight *w) {
     free(w->value);
 }
 
-// ---- comparison
-// --------------------------------------------------------------------------------------------------
+// ---- comparison ----------------------------------------------------------------------------------
 
 void check_close(const char *what, const float *got, const double *want, size_t n, double tol) {
     double dot = 0, gg = 0, ww = 0;

@@ -38,8 +38,7 @@ void kernels_run(Kernels *k, uint32_t kernel, void *const *args, uint32_t grid);
 int kernels_main(Kernels *k, void (*setup)(void), int argc, char **argv, const struct CMUnitTest *tests,
                  size_t n);
 
-// ---- data
-// --------------------------------------------------------------------------------------------------------
+// ---- data ----------------------------------------------------------------------------------------
 uint64_t random_u64(uint64_t *state);
 float random_normal(uint64_t *state); // about N(0, 1)
 void random_fill(uint64_t seed, float *x, size_t n, float sigma);
@@ -61,8 +60,7 @@ TestWeight weight_nvfp4(uint64_t seed, uint32_t stack, uint32_t rows, uint32_t c
 TestWeight weight_plain(AdaLayout layout, uint64_t seed, uint32_t stack, uint32_t rows, uint32_t cols);
 void weight_free(TestWeight *w);
 
-// ---- comparison
-// --------------------------------------------------------------------------------------------------
+// ---- comparison ----------------------------------------------------------------------------------
 // Anomalies must agree exactly; else |a - b| <= tol * (|b| + rms(b)), and the cosine is at least 1 - tol.
 void check_close(const char *what, const float *got, const double *want, size_t n, double tol);
 void check_bits(const char *what, const void *got, const void *want, size_t bytes);

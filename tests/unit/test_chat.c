@@ -66,8 +66,7 @@ static size_t each_line(const char *path, void (*check)(void *ctx, size_t line, 
     return n;
 }
 
-// ---- the real templates
-// --------------------------------------------------------------------------------------
+// ---- the real templates --------------------------------------------------------------------------
 
 typedef struct {
     const char *name;
@@ -148,8 +147,7 @@ static void real_templates_answer_as_transformers(void **state) {
     }
 }
 
-// ---- small templates
-// -----------------------------------------------------------------------------------------
+// ---- small templates -----------------------------------------------------------------------------
 
 static void check_case(void *ctx, size_t line, const Json *j) {
     Program p = {0};
@@ -204,8 +202,7 @@ static void marks_follow_the_text(void **state) {
     program_free(&p);
 }
 
-// ---- what is refused
-// -----------------------------------------------------------------------------------------
+// ---- what is refused -----------------------------------------------------------------------------
 
 static void broken_templates_are_refused_with_their_place(void **state) {
     static const struct {
@@ -408,8 +405,7 @@ static void damaged_programs_do_no_harm(void **state) {
     program_free(&p);
 }
 
-// ---- lookup
-// --------------------------------------------------------------------------------------------------
+// ---- lookup --------------------------------------------------------------------------------------
 
 static void put_file(const char *dir, const char *name, const char *text) {
     char path[512];

@@ -210,8 +210,7 @@ static void test_bad_text(void **state) {
     }
 }
 
-// ---- long texts
-// --------------------------------------------------------------------------------------------
+// ---- long texts ----------------------------------------------------------------------------------
 
 typedef struct {
     const Tokenizer *tok;
@@ -283,8 +282,7 @@ static void test_ordinary_text(void **state) {
     arena_free(&arena);
 }
 
-// ---- the small tokenizers, and damage
-// ----------------------------------------------------------------------
+// ---- the small tokenizers, and damage ------------------------------------------------------------
 
 static void test_small(void **state) {
     (void)state;
