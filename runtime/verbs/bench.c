@@ -20,7 +20,7 @@ typedef struct {
 // ---- the plain read ------------------------------------------------------------------------------
 
 typedef uint64_t Lanes __attribute__((vector_size(32)));
-enum { READ_PIECE = 4 << 20, READ_UNROLL = 8 };
+enum { READ_PIECE = 4 << 20, READ_STREAMS = 4, READ_LANES = 4 };
 
 typedef struct {
     const uint8_t *data;
@@ -28,27 +28,28 @@ typedef struct {
     _Atomic uint64_t sum; // keeps the loads alive
 } PlainRead;
 
+// A whole piece, as several streams side by side: one alone does not fill a core's share of the memory.
 static void read_piece(void *ctx, uint32_t i) {
     PlainRead *r = ctx;
-    uint64_t begin = (uint64_t)i * READ_PIECE, end = MIN(begin + READ_PIECE, r->bytes);
-    Lanes acc[READ_UNROLL] = {0};
-    for (uint64_t at = begin; at + sizeof acc <= end; at += sizeof acc) {
-        const Lanes *p = (const Lanes *)(r->data + at);
-        for (int k = 0; k < READ_UNROLL; k++) acc[k] ^= p[k];
-    }
-    uint64_t sum = 0;
-    for (int k = 0; k < READ_UNROLL; k++) sum ^= acc[k][0] ^ acc[k][1] ^ acc[k][2] ^ acc[k][3];
-    r->sum += sum;
+    const uint8_t *piece = r->data + (uint64_t)i * READ_PIECE;
+    Lanes acc[READ_LANES] = {0};
+    for (uint64_t at = 0; at < READ_PIECE / READ_STREAMS; at += sizeof acc)
+        for (int s = 0; s < READ_STREAMS; s++) {
+            const Lanes *p = (const Lanes *)(piece + s * (READ_PIECE / READ_STREAMS) + at);
+            for (int k = 0; k < READ_LANES; k++) acc[k] ^= p[k];
+        }
+    for (int k = 0; k < READ_LANES; k++) r->sum += acc[k][0] ^ acc[k][1] ^ acc[k][2] ^ acc[k][3];
 }
 
 // Bytes a second at which all threads together read the weights, the best of a few rounds.
 static double plain_read(const Opened *o) {
     PlainRead r = {.data = o->artifact.weight_data, .bytes = o->artifact.weight_bytes};
+    uint32_t pieces = (uint32_t)(r.bytes / READ_PIECE); // the rest is less than a piece
     double best = 0;
     for (int round = 0; round < READ_ROUNDS; round++) {
         double begin = clock_s();
-        pool_run(o->pool, (uint32_t)div_up(r.bytes, READ_PIECE), read_piece, &r);
-        best = MAX(best, (double)r.bytes / MAX(clock_s() - begin, 1e-9));
+        pool_run(o->pool, pieces, read_piece, &r);
+        best = MAX(best, (double)pieces * READ_PIECE / MAX(clock_s() - begin, 1e-9));
     }
     return best;
 }

@@ -18,6 +18,9 @@ enum {
     PASS_TOKENS = 120,
     CHUNK_COLS = 256,
     DIRECT_TOKENS = 4,
+    DIRECT_TILES = 4, // tiles side by side for one token: as many streams from memory, which one core needs
+                      // to fill its share
+    DIRECT_OCTETS = 2 * DIRECT_TILES,
     MICRO_TOKENS = 6,
 };
 // Layouts HOST_* of pack/layout.c: bytes of a tile for a step of columns. The plain formats have one step
@@ -53,7 +56,7 @@ INLINE void plain_expand(uint32_t format, const uint8_t *p, f32x8 value[2]) {
 
 // acc[token][octet] over all of K; octet o is rows 8 o .. 8 o + 7 of n_tiles neighbouring tiles.
 INLINE void direct_nvfp4(const uint8_t *w, uint32_t k, uint32_t n_tiles, const float *const *x,
-                         uint32_t n_tok, f32x8 acc[][4]) {
+                         uint32_t n_tok, f32x8 acc[][DIRECT_OCTETS]) {
     const size_t stride = tile_bytes(FORMAT_NVFP4, k);
     for (uint32_t col = 0; col < k; col += NVFP4_COLS, w += NVFP4_BYTES)
 #pragma GCC unroll 8
@@ -74,7 +77,7 @@ INLINE void direct_nvfp4(const uint8_t *w, uint32_t k, uint32_t n_tiles, const f
 }
 
 INLINE void direct_plain(uint32_t format, const uint8_t *w, uint32_t k, uint32_t n_tiles,
-                         const float *const *x, uint32_t n_tok, f32x8 acc[][4]) {
+                         const float *const *x, uint32_t n_tok, f32x8 acc[][DIRECT_OCTETS]) {
     const size_t stride = tile_bytes(format, k);
     const uint32_t step = plain_cols(format);
     for (uint32_t col = 0; col < k; col += step, w += PLAIN_BYTES)
@@ -92,7 +95,7 @@ INLINE void direct_plain(uint32_t format, const uint8_t *w, uint32_t k, uint32_t
 
 INLINE void direct(uint32_t format, const uint8_t *w, uint32_t k, uint32_t n_tiles, const float *const *x,
                    uint32_t n_tok, float *out, uint32_t out_stride) {
-    f32x8 acc[DIRECT_TOKENS][4];
+    f32x8 acc[DIRECT_TOKENS][DIRECT_OCTETS];
 #pragma GCC unroll 8
     for (uint32_t t = 0; t < n_tok; t++)
 #pragma GCC unroll 8
@@ -193,9 +196,16 @@ INLINE void tiles_any(uint32_t format, const uint8_t *w, uint32_t k, uint32_t n_
         return;
     }
     uint32_t tile = 0;
-    if (n_tok == 1)
-        for (; tile + 2 <= n_tiles; tile += 2)
-            direct(format, w + tile * stride, k, 2, x, 1, acc + tile * TILE_ROWS, acc_stride);
+    for (; n_tok == 1 && tile + DIRECT_TILES <= n_tiles; tile += DIRECT_TILES)
+        direct(format, w + tile * stride, k, DIRECT_TILES, x, 1, acc + tile * TILE_ROWS, acc_stride);
+    for (; n_tok <= 3 && tile + 2 <= n_tiles; tile += 2) {
+        float *out = acc + tile * TILE_ROWS;
+        switch (n_tok) {
+        case 1: direct(format, w + tile * stride, k, 2, x, 1, out, acc_stride); break;
+        case 2: direct(format, w + tile * stride, k, 2, x, 2, out, acc_stride); break;
+        default: direct(format, w + tile * stride, k, 2, x, 3, out, acc_stride); break;
+        }
+    }
     for (; tile < n_tiles; tile++) {
         float *out = acc + tile * TILE_ROWS;
         switch (n_tok) {
