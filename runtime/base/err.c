@@ -6,6 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+// Adds ": what" behind the first `len` bytes of the message, cut where the message is full.
+static void append(Err *e, int len, const char *what) {
+    size_t at = len < 0 ? 0 : (size_t)len;
+    if (at + 3 >= sizeof e->msg) return;
+    size_t n = strlen(what), room = sizeof e->msg - at - 3;
+    if (n > room) n = room;
+    memcpy(e->msg + at, ": ", 2);
+    memcpy(e->msg + at + 2, what, n);
+    e->msg[at + 2 + n] = 0;
+}
+
 bool err_set(Err *e, ErrCode code, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
@@ -22,8 +33,7 @@ bool err_errno(Err *e, ErrCode code, const char *fmt, ...) {
     e->code = code;
     int len = vsnprintf(e->msg, sizeof e->msg, fmt, ap);
     va_end(ap);
-    if (len >= 0 && (size_t)len < sizeof e->msg)
-        snprintf(e->msg + len, sizeof e->msg - (size_t)len, ": %s", strerror(no));
+    append(e, len, strerror(no));
     return false;
 }
 
@@ -34,8 +44,7 @@ bool err_context(Err *e, const char *fmt, ...) {
     va_start(ap, fmt);
     int len = vsnprintf(e->msg, sizeof e->msg, fmt, ap);
     va_end(ap);
-    if (len >= 0 && (size_t)len < sizeof e->msg)
-        snprintf(e->msg + len, sizeof e->msg - (size_t)len, ": %s", old);
+    append(e, len, old);
     return false;
 }
 
