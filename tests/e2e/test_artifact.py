@@ -112,11 +112,12 @@ def test_a_sealed_plan_that_lies_does_no_harm(ada, tmp_path):
 
 # ---- run -------------------------------------------------------------------------------------------------------------
 def greedy(ada, prompt_ids, n, folder):
-    """What `run` must say, from logits alone."""
+    """What `run` must say, from logits alone; rows of the table that are no token are never drawn."""
+    vocab = json.loads(run("adallm-rt", "info", ada, "--json").stdout)["vocab"]
     ids = list(prompt_ids)
     for _ in range(n):
         run("adallm-rt", "logits", ada, "--ids", write_ids(folder / "ids.txt", [ids]), "-o", folder / "l.npy")
-        ids.append(int(np.load(folder / "l.npy")[-1].argmax()))
+        ids.append(int(np.load(folder / "l.npy")[-1, :vocab].argmax()))
     return ids[len(prompt_ids):]
 
 
