@@ -27,8 +27,8 @@ static void a_folder_has_every_default(void **state) {
     assert_string_equal(r.quantize, "auto");
     assert_int_equal(r.tensor_parallel, 1);
     assert_int_equal(r.context, 4096);
-    assert_int_equal(r.batch.n, 4);
-    assert_int_equal(r.batch.items[3], 8);
+    assert_int_equal(r.batch.n, 5);
+    assert_int_equal(r.batch.items[4], 16);
     assert_null(r.family);
     assert_null(r.path);
     assert_true(r.given[RECIPE_model]);
