@@ -167,7 +167,7 @@ def test_refusals(ada, tmp_path):
     assert "E0506" in run(ASAN + "adallm-rt", "run", ada, "\udcff\udcfe", "--no-chat", code=1).stderr
     ids = write_ids(tmp_path / "ids.txt", [goldens("gemma3-ct")[0][0][:5]])
     done = run(ASAN + "adallm-rt", "logits", ada, "--ids", ids, "-o", tmp_path / "o.npy", "--batch", 17, code=2)
-    assert "at most 8" in done.stderr
+    assert "at most 16" in done.stderr
     done = run(ASAN + "adallm-rt", "logits", ada, "--ids", ids, "-o", "/dev/null", code=1)
     assert "no regular file" in done.stderr
 
