@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "compiler/verbs/verbs.h"
+#include "runtime/base/cleanup.h"
 #include "runtime/base/diag.h"
 #include "runtime/base/num.h"
 
@@ -26,6 +27,7 @@ static void help(FILE *out) {
 
 int main(int argc, char **argv) {
     signal(SIGXFSZ, SIG_IGN); // a file over its size limit is a failed write, as on a full disk
+    cleanup_on_signals();
     if (argc < 2) {
         help(stderr);
         return 2;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -34,8 +35,15 @@ bool cc_start(Arena *a, const char *dir, const char *log, const char *const *arg
     posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, log, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     posix_spawn_file_actions_adddup2(&files, STDOUT_FILENO, STDERR_FILENO);
+    posix_spawnattr_t how; // the compiler can be interrupted, whatever this program blocks
+    sigset_t none;
+    sigemptyset(&none);
+    posix_spawnattr_init(&how);
+    posix_spawnattr_setsigmask(&how, &none);
+    posix_spawnattr_setflags(&how, POSIX_SPAWN_SETSIGMASK);
     pid_t pid;
-    int failed = posix_spawnp(&pid, argv[0], &files, NULL, argv, environ);
+    int failed = posix_spawnp(&pid, argv[0], &files, &how, argv, environ);
+    posix_spawnattr_destroy(&how);
     posix_spawn_file_actions_destroy(&files);
     if (failed) {
         diag_error(d, E_CODEGEN, SPAN_NONE, "cannot run the C compiler `%s`: %s", argv[0], strerror(failed));

@@ -1,7 +1,6 @@
 #include "compiler/codegen/host.h"
 
 #include <errno.h>
-#include <ftw.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,6 +8,7 @@
 #include "compiler/codegen/cc.h"
 #include "compiler/codegen/embedded.h"
 #include "compiler/codegen/instances.h"
+#include "runtime/base/cleanup.h"
 #include "runtime/base/file.h"
 #include "runtime/base/num.h"
 
@@ -104,15 +104,13 @@ static bool compile(Arena *a, const char *dir, CodeImages *out, Diags *d) {
     return ok;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw) {
-    (void)st, (void)type, (void)ftw;
-    return remove(path);
-}
-
 static const char *temporary_folder(Arena *a, Diags *d) {
     const char *base = getenv("TMPDIR");
     char *dir = arena_printf(a, "%s/adallmc-XXXXXX", base && *base ? base : "/tmp");
-    if (mkdtemp(dir)) return dir;
+    if (mkdtemp(dir)) {
+        cleanup_add(dir);
+        return dir;
+    }
     diag_error(d, E_FILE, SPAN_NONE, "cannot create temporary folder %s: %s", dir, strerror(errno));
     return NULL;
 }
@@ -128,6 +126,6 @@ bool codegen_host(Arena *a, const Plan *p, const char *emit_dir, CodeImages *out
     bool ok = dir && write_templates(a, dir, d) &&
               write_file(path_join(a, dir, "kernels.c"), text.ptr, text.len, d) && compile(a, dir, out, d);
     buf_free(&text);
-    if (dir && !emit_dir) nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    if (dir && !emit_dir) cleanup_remove(dir);
     return ok;
 }

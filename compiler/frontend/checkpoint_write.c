@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "compiler/frontend/naming.h"
+#include "runtime/base/cleanup.h"
 #include "runtime/base/num.h"
 #include "runtime/base/version.h"
 
@@ -361,14 +362,6 @@ static bool is_empty_folder(const char *path) {
     return d && n == 0;
 }
 
-static void remove_folder(Arena *a, const char *path) {
-    DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d));)
-        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..")) unlink(path_join(a, path, e->d_name));
-    if (d) closedir(d);
-    rmdir(path);
-}
-
 static bool write_all(Writer *w, Err *e) {
     if (!w->out->n_linears)
         return err_set(
@@ -398,6 +391,7 @@ bool checkpoint_write(Arena *a, const Checkpoint *c, WeightSource *source, const
         err_errno(&e, E_FILE, "cannot create a folder beside %s", out_dir);
         return diag_err(d, SPAN_NONE, &e);
     }
+    cleanup_add(tmp);
     chmod(tmp, 0755);
     w.tmp = tmp;
     list_items(&w);
@@ -405,7 +399,10 @@ bool checkpoint_write(Arena *a, const Checkpoint *c, WeightSource *source, const
     bool ok = write_all(&w, &e);
     if (ok && rename(tmp, arena_strndup(a, dir.ptr, dir.len)) != 0)
         ok = err_errno(&e, E_FILE, "cannot finish %s", out_dir);
-    if (ok) return true;
-    remove_folder(a, tmp);
+    if (ok) {
+        cleanup_drop(tmp);
+        return true;
+    }
+    cleanup_remove(tmp);
     return diag_err(d, SPAN_NONE, &e);
 }

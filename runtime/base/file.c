@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "runtime/base/cleanup.h"
 #include "runtime/base/num.h"
 
 struct OutFile {
@@ -109,6 +110,7 @@ OutFile *out_open(const char *path, Err *e) {
         free(f->path), free(f->tmp), free(f);
         return NULL;
     }
+    cleanup_add(f->tmp);
     fchmod(f->fd, 0644);
     return f;
 }
@@ -184,6 +186,7 @@ bool out_commit(OutFile *f, Err *e) {
         out_abandon(f);
         return false;
     }
+    cleanup_drop(f->tmp);
     close(f->fd);
     free(f->path), free(f->tmp), free(f);
     return true;
@@ -192,6 +195,6 @@ bool out_commit(OutFile *f, Err *e) {
 void out_abandon(OutFile *f) {
     if (!f) return;
     close(f->fd);
-    unlink(f->tmp);
+    cleanup_remove(f->tmp);
     free(f->path), free(f->tmp), free(f);
 }
