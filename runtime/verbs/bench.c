@@ -154,7 +154,9 @@ static bool parse_batches(Args *x, Diags *d) {
     return x->n_batches || diag_error(d, E_OPTION_VALUE, SPAN_NONE, "--batch wants numbers, as in 1,2,4");
 }
 
-static bool bench(const Opened *o, const Args *x, Arena *a, Diags *d) {
+static bool bench(Opened *o, void *ctx, Arena *a, Diags *d) {
+    Args *x = ctx;
+    if (!parse_batches(x, d)) return false;
     const AdaPlan *p = o->artifact.plan;
     for (uint32_t i = 0; i < x->n_batches; i++)
         if (x->batches[i] > p->seqs_max)
@@ -178,8 +180,6 @@ static bool bench(const Opened *o, const Args *x, Arena *a, Diags *d) {
 }
 
 int verb_bench(int argc, char **argv) {
-    Arena arena = {0};
-    Diags d = {.arena = &arena};
     Args x = {.batch_list = "1", .prompt = 128, .gen = 64};
     const Option options[] = {
         {"--batch", OPT_STRING, "LIST", 0, 0, &x.batch_list, NULL,
@@ -199,19 +199,5 @@ int verb_bench(int argc, char **argv) {
         COUNT_OF(options),
         1,
         1};
-    CliResult cli;
-    Opened o;
-    Err e;
-    if (cli_parse(&cmd, argc, argv, &arena, &cli, &d) && !cli.help && parse_batches(&x, &d)) {
-        if (!opened_open(&o, cli.args[0], ARTIFACT_ALL, x.threads, &e)) {
-            diag_err(&d, SPAN_NONE, &e);
-        } else {
-            bench(&o, &x, &arena, &d);
-            opened_close(&o);
-        }
-    }
-    diags_print(&d, "adallm-rt", stderr);
-    int code = diags_exit_code(&d);
-    arena_free(&arena);
-    return code;
+    return verb_on_artifact(&cmd, argc, argv, ARTIFACT_ALL, &x.threads, bench, &x);
 }

@@ -136,33 +136,23 @@ static bool explain(Opened *o, bool json, Err *e) {
     return explain_rejected(o, e);
 }
 
+static bool run(Opened *o, void *json, Arena *a, Diags *d) {
+    (void)a;
+    Err e;
+    return explain(o, *(bool *)json, &e) || diag_err(d, SPAN_NONE, &e);
+}
+
 int verb_explain(int argc, char **argv) {
-    Arena arena = {0};
-    Diags d = {.arena = &arena};
     bool json = false;
     const Option options[] = {
         {"--json", OPT_FLAG, NULL, 0, 0, &json, NULL, "print the compiler's report as JSON"}};
     const Command cmd = {"adallm-rt explain X.ada [--json]",
                          "Prints what the compiler decided: memory and the life of every buffer, kernels "
-                         "taken and rejected with the\n"
+                         "taken and rejected with the "
                          "reason, every launch with its bytes and predicted time.",
                          options,
                          COUNT_OF(options),
                          1,
                          1};
-    CliResult cli;
-    Opened o;
-    Err e;
-    if (cli_parse(&cmd, argc, argv, &arena, &cli, &d) && !cli.help) {
-        if (!opened_open(&o, cli.args[0], ARTIFACT_STRUCTURE, 1, &e)) {
-            diag_err(&d, SPAN_NONE, &e);
-        } else {
-            if (!explain(&o, json, &e)) diag_err(&d, SPAN_NONE, &e);
-            opened_close(&o);
-        }
-    }
-    diags_print(&d, "adallm-rt", stderr);
-    int code = diags_exit_code(&d);
-    arena_free(&arena);
-    return code;
+    return verb_on_artifact(&cmd, argc, argv, ARTIFACT_STRUCTURE, NULL, run, &json);
 }

@@ -76,9 +76,17 @@ static void print_info(const Opened *o) {
     print_sections(a);
 }
 
+static bool info(Opened *o, void *json, Arena *a, Diags *d) {
+    (void)a, (void)d;
+    Str text;
+    if (!*(bool *)json)
+        print_info(o);
+    else if (artifact_section(&o->artifact, ADA_MANIFEST, 0, &text))
+        fwrite(text.ptr, 1, text.len, stdout);
+    return true;
+}
+
 int verb_info(int argc, char **argv) {
-    Arena arena = {0};
-    Diags d = {.arena = &arena};
     bool json = false;
     const Option options[] = {
         {"--json", OPT_FLAG, NULL, 0, 0, &json, NULL, "print the manifest as it stands in the file"}};
@@ -89,23 +97,5 @@ int verb_info(int argc, char **argv) {
         COUNT_OF(options),
         1,
         1};
-    CliResult cli;
-    Opened o;
-    Err e;
-    Str text;
-    if (cli_parse(&cmd, argc, argv, &arena, &cli, &d) && !cli.help) {
-        if (!opened_open(&o, cli.args[0], ARTIFACT_STRUCTURE, 1, &e)) {
-            diag_err(&d, SPAN_NONE, &e);
-        } else {
-            if (!json)
-                print_info(&o);
-            else if (artifact_section(&o.artifact, ADA_MANIFEST, 0, &text))
-                fwrite(text.ptr, 1, text.len, stdout);
-            opened_close(&o);
-        }
-    }
-    diags_print(&d, "adallm-rt", stderr);
-    int code = diags_exit_code(&d);
-    arena_free(&arena);
-    return code;
+    return verb_on_artifact(&cmd, argc, argv, ARTIFACT_STRUCTURE, NULL, info, &json);
 }

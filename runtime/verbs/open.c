@@ -23,6 +23,27 @@ Tokenizer *opened_tokenizer(Opened *o, Err *e) {
     return tokenizer_open(&o->artifact.arena, s.ptr, s.len, e);
 }
 
+int verb_on_artifact(const Command *cmd, int argc, char **argv, ArtifactDepth depth, const uint64_t *threads,
+                     VerbRun *run, void *ctx) {
+    Arena arena = {0};
+    Diags d = {.arena = &arena};
+    CliResult cli;
+    if (cli_parse(cmd, argc, argv, &arena, &cli, &d) && !cli.help) {
+        Opened o;
+        Err e;
+        if (!opened_open(&o, cli.args[0], depth, threads ? *threads : 1, &e)) {
+            diag_err(&d, SPAN_NONE, &e);
+        } else {
+            run(&o, ctx, &arena, &d);
+            opened_close(&o);
+        }
+    }
+    diags_print(&d, "adallm-rt", stderr);
+    int code = diags_exit_code(&d);
+    arena_free(&arena);
+    return code;
+}
+
 int verb_failed(const Err *e) {
     err_print("adallm-rt", e);
     return err_exit_code(e->code);

@@ -50,35 +50,24 @@ static bool selftest(const Opened *o, uint64_t threads, Err *e) {
     return true;
 }
 
+static bool run(Opened *o, void *threads, Arena *a, Diags *d) {
+    (void)a;
+    Err e;
+    return selftest(o, *(uint64_t *)threads, &e) || diag_err(d, SPAN_NONE, &e);
+}
+
 int verb_selftest(int argc, char **argv) {
-    Arena arena = {0};
-    Diags d = {.arena = &arena};
     uint64_t threads = 0;
     const Option options[] = {
-        {"--threads", OPT_UINT, "N", 1, 1024, &threads, NULL, "CPU threads (default: one a core)"},
-    };
+        {"--threads", OPT_UINT, "N", 1, 1024, &threads, NULL, "CPU threads (default: one a core)"}};
     const Command cmd = {
         "adallm-rt selftest X.ada [options]",
         "Runs the prompt that the artifact carries and compares the logits with those of the compiler's "
-        "fp32\n"
-        "evaluator. Exit code 1 when they differ by more than the tolerance that stands in the artifact.",
+        "evaluator. "
+        "Exit code 1 when they differ by more than the tolerance that stands in the artifact.",
         options,
         COUNT_OF(options),
         1,
         1};
-    CliResult cli;
-    Opened o;
-    Err e;
-    if (cli_parse(&cmd, argc, argv, &arena, &cli, &d) && !cli.help) {
-        if (!opened_open(&o, cli.args[0], ARTIFACT_ALL, threads, &e)) {
-            diag_err(&d, SPAN_NONE, &e);
-        } else {
-            if (!selftest(&o, threads, &e)) diag_err(&d, SPAN_NONE, &e);
-            opened_close(&o);
-        }
-    }
-    diags_print(&d, "adallm-rt", stderr);
-    int code = diags_exit_code(&d);
-    arena_free(&arena);
-    return code;
+    return verb_on_artifact(&cmd, argc, argv, ARTIFACT_ALL, &threads, run, &threads);
 }
