@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "runtime/base/arena.h"
+#include "runtime/base/cores.h"
 #include "runtime/base/err.h"
 
 enum { SPINS_BEFORE_SLEEP = 20000 };
@@ -18,7 +19,8 @@ struct Pool {
     void *ctx;
     uint32_t n;
     _Atomic uint32_t next;       // next index to hand out
-    _Atomic unsigned busy;       // workers that have not finished the current job
+    atomic_bool open;            // the job takes helpers; its fields stay as they are
+    _Atomic unsigned inside;     // workers that may be using the job's fields
     _Atomic unsigned generation; // bumped to start a job
     atomic_bool stop;
     pthread_mutex_t lock;
@@ -46,21 +48,16 @@ static void *worker(void *arg) {
         wait_for_job(p, seen);
         seen = atomic_load(&p->generation);
         if (atomic_load(&p->stop)) return NULL;
-        work(p);
-        atomic_fetch_sub_explicit(&p->busy, 1, memory_order_release);
+        atomic_fetch_add(&p->inside,
+                         1); // before the look at `open`, as pool_run closes before it looks at us
+        if (atomic_load(&p->open)) work(p);
+        atomic_fetch_sub_explicit(&p->inside, 1, memory_order_release);
     }
-}
-
-static unsigned usable_cores(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    int n = CPU_COUNT(&set);
-    return n > 0 ? (unsigned)n : 1;
 }
 
 Pool *pool_new(unsigned n_threads) {
     Pool *p = xmalloc(sizeof *p);
-    *p = (Pool){.n_threads = n_threads ? n_threads : usable_cores()};
+    *p = (Pool){.n_threads = n_threads ? n_threads : cores_usable()};
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
     p->threads = xmalloc(p->n_threads * sizeof *p->threads);
@@ -95,11 +92,13 @@ void pool_run(Pool *p, uint32_t n, void (*fn)(void *, uint32_t), void *ctx) {
         work(p);
         return;
     }
-    atomic_store(&p->busy, p->n_threads - 1);
+    atomic_store(&p->open, true);
     start_job(p);
     work(p);
-    // On a busy machine a worker may have lost its core: give ours away instead of waiting it out.
-    for (int i = 0; atomic_load_explicit(&p->busy, memory_order_acquire); i++) {
+    // Nothing is left to hand out: who has not come by now is not waited for. On a busy machine a worker with
+    // a share may have lost its core: give ours away instead of waiting it out.
+    atomic_store(&p->open, false);
+    for (int i = 0; atomic_load(&p->inside); i++) {
         if (i < SPINS_BEFORE_SLEEP)
             __builtin_ia32_pause();
         else

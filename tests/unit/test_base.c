@@ -1,10 +1,12 @@
 // The ground floor: strings, numbers, JSON, diagnostics, hashing.
 #include <math.h>
 
+#include "runtime/base/cores.h"
 #include "runtime/base/fp.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/json.h"
 #include "runtime/base/num.h"
+#include "runtime/base/pool.h"
 #include "tests/unit/unit.h"
 
 static void edit_distance_is_levenshtein(void **state) {
@@ -109,6 +111,35 @@ static void utf8_is_written(void **state) {
     buf_free(&b);
 }
 
+static void quotas_become_cores(void **state) {
+    (void)state;
+    assert_int_equal(cores_of_quota("max 100000\n"), 0);
+    assert_int_equal(cores_of_quota("150000 100000\n"), 2);
+    assert_int_equal(cores_of_quota("200000 100000\n"), 2);
+    assert_int_equal(cores_of_quota("1 100000\n"), 1);
+    assert_int_equal(cores_of_quota("0 0\n"), 0);
+    assert_int_equal(cores_of_quota(""), 0);
+    assert_true(cores_usable() >= 1);
+}
+
+static void add_one(void *ctx, uint32_t i) { ((uint32_t *)ctx)[i]++; }
+
+static void pool_runs_each_index_once(void **state) {
+    (void)state;
+    enum { N = 37, ROUNDS = 500 };
+    for (unsigned threads = 1; threads <= 64; threads *= 8) { // most of them without a core
+        uint32_t count[N] = {0};
+        Pool *p = pool_new(threads);
+        for (uint32_t i = 0; i < ROUNDS; i++) pool_run(p, 1 + i % N, add_one, count);
+        pool_free(p);
+        for (uint32_t i = 0; i < N; i++) {
+            uint32_t rounds = 0;
+            for (uint32_t k = 0; k < ROUNDS; k++) rounds += k % N >= i;
+            assert_int_equal(count[i], rounds);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(edit_distance_is_levenshtein),
@@ -119,6 +150,8 @@ int main(void) {
         cmocka_unit_test(json_refuses_what_is_broken),
         cmocka_unit_test(sha256_of_abc),
         cmocka_unit_test(utf8_is_written),
+        cmocka_unit_test(quotas_become_cores),
+        cmocka_unit_test(pool_runs_each_index_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
