@@ -20,8 +20,8 @@ static bool unknown_option(const Command *cmd, Str name, Arena *a, Diags *d) {
 
 static bool bad_value(const Option *o, const char *value, const char *want, Diags *d) {
     if (o->min < o->max)
-        return diag_error(d, E_OPTION_VALUE, SPAN_NONE, "%s wants %s from %g to %g, not `%s`", o->name, want,
-                          o->min, o->max, value);
+        return diag_error(d, E_OPTION_VALUE, SPAN_NONE, "%s wants %s from %.12g to %.12g, not `%s`", o->name,
+                          want, o->min, o->max, value);
     return diag_error(d, E_OPTION_VALUE, SPAN_NONE, "%s wants %s, not `%s`", o->name, want, value);
 }
 

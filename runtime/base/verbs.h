@@ -9,7 +9,8 @@ typedef struct {
     const char *about;
 } Verb;
 
-// Runs the verb that argv[1] names, or shows help. 2: there is none of that name.
+// Runs the verb that argv[1] names, or shows help. 1: stdout did not take what was printed; 2: there is none
+// of that name.
 int verbs_main(const char *program, const char *about, const Verb *verbs, size_t n_verbs, int argc,
                char **argv);
 #endif
