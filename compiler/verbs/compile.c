@@ -10,6 +10,7 @@
 #include "compiler/targets/target.h"
 #include "compiler/verbs/compile_facts.h"
 #include "compiler/verbs/verbs.h"
+#include "runtime/base/file.h"
 #include "runtime/base/log.h"
 #include "runtime/base/num.h"
 
@@ -150,6 +151,8 @@ static bool make_artifact(Compile *c) {
 }
 
 static bool compile_run(Compile *c) {
+    Err e;
+    if (!out_check(c->opt.out_path, &e)) return diag_err(c->diags, SPAN_NONE, &e);
     if (!open_model(c) || !make_text(c) || !make_plan(c)) return false;
     if (c->opt.explain) {
         StrBuf text = {0};

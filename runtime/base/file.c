@@ -91,13 +91,24 @@ const char *path_join(Arena *a, const char *dir, const char *name) {
     return arena_printf(a, "%s%s%s", dir, n && dir[n - 1] == '/' ? "" : "/", name);
 }
 
-OutFile *out_open(const char *path, Err *e) {
+static void folder_of(const char *path, char dir[PATH_MAX]) {
+    const char *slash = strrchr(path, '/');
+    snprintf(dir, PATH_MAX, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+}
+
+bool out_check(const char *path, Err *e) {
     struct stat st;
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) { // a device would be replaced by the rename
-        err_set(e, E_FILE, "cannot write %s: it is %s", path,
-                S_ISDIR(st.st_mode) ? "a folder" : "no regular file");
-        return NULL;
-    }
+    char dir[PATH_MAX];
+    if (!*path) return err_set(e, E_FILE, "the name of the output file is empty");
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) // a device would be replaced by the rename
+        return err_set(e, E_FILE, "cannot write %s: it is %s", path,
+                       S_ISDIR(st.st_mode) ? "a folder" : "no regular file");
+    folder_of(path, dir);
+    return access(dir, W_OK | X_OK) == 0 || err_errno(e, E_FILE, "cannot create a file beside %s", path);
+}
+
+OutFile *out_open(const char *path, Err *e) {
+    if (!out_check(path, e)) return NULL;
     OutFile *f = xmalloc(sizeof *f);
     size_t len = strlen(path);
     f->size = 0, f->buffered = 0;
@@ -166,9 +177,8 @@ int out_fd(OutFile *f) {
 }
 
 static bool sync_folder(const char *path) {
-    const char *slash = strrchr(path, '/');
     char dir[PATH_MAX];
-    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+    folder_of(path, dir);
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return false;
     bool ok = fsync(fd) == 0 || errno == EINVAL;

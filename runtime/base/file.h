@@ -21,7 +21,9 @@ const char *path_join(Arena *a, const char *dir, const char *name);
 
 // Output beside the target, renamed when committed: a failure leaves neither a new nor a damaged file.
 typedef struct OutFile OutFile;
-OutFile *out_open(const char *path, Err *e);                      // NULL on failure
+bool out_check(const char *path, Err *e);    // false where out_open would fail, before work is spent on it
+bool out_check(const char *path, Err *e);    // false where out_open must fail: before work is spent on it
+OutFile *out_open(const char *path, Err *e); // NULL on failure
 bool out_write(OutFile *f, const void *data, size_t len, Err *e); // appends
 bool out_write_at(OutFile *f, uint64_t offset, const void *data, size_t len,
                   Err *e);                       // rewrites earlier bytes
