@@ -1,5 +1,6 @@
 #include "runtime/engine/batch.h"
 
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -153,7 +154,8 @@ void batch_release(Batch *b, uint32_t slot) {
 
 static SamplingRow sampling_row(const Seq *s) {
     const Sampling *p = &s->sampling;
-    return (SamplingRow){p->temperature, p->top_p, p->min_p, p->top_k, p->seed, s->n_ids - s->n_prompt};
+    float top_p = MAX(p->top_p, FLT_MIN); // at 0 the likeliest token stays
+    return (SamplingRow){p->temperature, top_p, p->min_p, p->top_k, p->seed, s->n_ids - s->n_prompt};
 }
 
 static void add_row(Batch *b, uint32_t slot, uint32_t token) {

@@ -29,6 +29,7 @@ typedef struct {
 // An id may be >= the rows of the embedding table when the checkpoint's tokenizer has more tokens than its
 // model: whoever runs ids checks them.
 #define TOKENIZER_TEXT_MAX ((size_t)256 << 20)
+bool tokenizer_check_text(Str text, Err *e); // UTF-8 and not too long
 bool tokenizer_encode(const Tokenizer *tok, Str text, EncodeOptions options, Ids *out, Err *e);
 
 // Appends the text of n ids to *out: always UTF-8 (broken parts become U+FFFD). Ids that are no token vanish,

@@ -16,7 +16,7 @@ typedef struct {
     TokSplit raw, normed;
 } Encoder;
 
-static bool check_text(Str text, Err *e) {
+bool tokenizer_check_text(Str text, Err *e) {
     if (text.len > TOKENIZER_TEXT_MAX)
         return err_set(e, E_LIMIT, "text of %zu bytes; at most %zu can be encoded at once", text.len,
                        TOKENIZER_TEXT_MAX);
@@ -117,7 +117,7 @@ static bool encode_all(Encoder *enc, Str text, Err *e) {
 }
 
 bool tokenizer_encode(const Tokenizer *tok, Str text, EncodeOptions options, Ids *out, Err *e) {
-    if (!check_text(text, e)) return false;
+    if (!tokenizer_check_text(text, e)) return false;
     Encoder enc = {.tok = tok, .out = out};
     if (tok->pretok && !pretok_begin(&enc.words, tok->pretok, e)) return false;
     bpe_begin(&enc.bpe, tok);

@@ -110,8 +110,7 @@ static bool converse(Session *s, Err *e) {
         if (text.len && text.ptr[text.len - 1] == '\n') text.len--;
         if (str_is(text, "\\q")) break;
         if (!text.len) continue;
-        session_say(s, "user", text);
-        ok = answer(s, e);
+        ok = session_say(s, "user", text, e) && answer(s, e);
     }
     free(line);
     return ok;
@@ -126,10 +125,12 @@ static bool run(const Args *x, Session *s, Diags *d) {
     if (!session_open(s, &e)) return diag_err(d, SPAN_NONE, &e);
     log_line("load", "ready %.1f ms after the artifact was checked", (clock_s() - begin) * 1e3);
     session_catch_interrupts();
-    if (x->system) session_say(s, "system", str_of(x->system));
-    if (x->cli.n_args < 2) return converse(s, &e) || diag_err(d, SPAN_NONE, &e);
-    session_say(s, "user", str_of(x->cli.args[1]));
-    return answer(s, &e) || diag_err(d, SPAN_NONE, &e);
+    bool ok = !x->system || session_say(s, "system", str_of(x->system), &e);
+    if (x->cli.n_args < 2)
+        ok = ok && converse(s, &e);
+    else
+        ok = ok && session_say(s, "user", str_of(x->cli.args[1]), &e) && answer(s, &e);
+    return ok || diag_err(d, SPAN_NONE, &e);
 }
 
 int verb_run(int argc, char **argv) {

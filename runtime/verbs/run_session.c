@@ -55,7 +55,7 @@ void session_close(Session *s) {
 
 // ---- what was said ---------------------------------------------------------------------------------------
 
-void session_say(Session *s, const char *role, Str text) {
+static void say(Session *s, const char *role, Str text) {
     if (!s->options.chat) {
         if (s->history.len) buf_putc(&s->history, '\n');
         buf_str(&s->history, text);
@@ -64,6 +64,12 @@ void session_say(Session *s, const char *role, Str text) {
     buf_printf(&s->history, "{\"role\": \"%s\", \"content\": ", role);
     json_write_string(&s->history, text);
     buf_puts(&s->history, "},");
+}
+
+bool session_say(Session *s, const char *role, Str text, Err *e) {
+    if (!tokenizer_check_text(text, e)) return false;
+    say(s, role, text);
+    return true;
 }
 
 static const Json *parse_json(Arena *a, const char *name, Str text, Err *e) {
@@ -164,7 +170,7 @@ bool session_answer(Session *s, SessionStats *stats, Err *e) {
     detok_begin(&detok, s->tok, true);
     bool ok = make_prompt(s, &ids, e) && start(s, &ids, stats, e) && stream(s, &detok, &answer, stats, e);
     if (ok && s->options.chat)
-        session_say(s, "assistant", buf_view(&answer));
+        say(s, "assistant", buf_view(&answer));
     else if (ok)
         buf_str(&s->history, buf_view(&answer));
     if (ok && answer.len && answer.ptr[answer.len - 1] != '\n') putchar('\n');

@@ -36,7 +36,8 @@ bool session_open(Session *s, Err *e);
 void session_close(Session *s);
 
 // A turn of the conversation, to come before the next answer. role: "system", "user"; ignored without chat.
-void session_say(Session *s, const char *role, Str text);
+// False when the text is not UTF-8.
+bool session_say(Session *s, const char *role, Str text, Err *e);
 // Answers what was said, streaming to stdout, and remembers the answer. An interrupt ends it early.
 bool session_answer(Session *s, SessionStats *stats, Err *e);
 

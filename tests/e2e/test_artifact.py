@@ -139,7 +139,7 @@ def test_sampling_repeats_by_seed(ada):
         return run("adallm-rt", "run", ada, "abc", "--no-chat", "--ignore-eos", "--max-tokens", 20, "--temperature", 1.5, *more).stdout
     assert once("--seed", 5) == once("--seed", 5, "--threads", 1)
     assert len({once("--seed", i) for i in range(4)}) > 1
-    assert once("--top-k", 1) == once("--temperature", 0)
+    assert once("--top-k", 1) == once("--top-p", 0) == once("--temperature", 0)
 
 
 def test_prompt_longer_than_the_context(ada):

@@ -4,6 +4,7 @@ import random
 import re
 import shutil
 import struct
+import subprocess
 
 import numpy as np
 import pytest
@@ -185,6 +186,27 @@ def test_full_disk(ada, tmp_path):
     ids = write_ids(tmp_path / "ids.txt", [goldens("quantize")[0][0]])
     run("adallm-rt", "logits", ada, "--ids", ids, "-o", "/dev/full", code=1)
     run("adallmc", "compile", MODELS / "quantize", "-o", tmp_path / "no" / "such" / "x.ada", code=1)
+
+
+@pytest.mark.parametrize("where", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("verb", ["info A", "explain A", "run A hi --max-tokens 2", "version", "--help", "info --help"])
+def test_stdout_that_takes_nothing(ada, verb, where):
+    command = f"{BUILD}/{ASAN}adallm-rt {verb.replace('A', str(ada))} {where}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "E0902" in done.stderr, done.stderr
+
+
+def test_output_is_checked_before_the_work(tmp_path):
+    for out in ("", tmp_path, "/dev/null", tmp_path / "no" / "x.ada"):
+        done = run(ASAN + "adallmc", "compile", MODELS / "quantize", "-o", out, code=1)
+        assert "E0902" in done.stderr and " plan " not in done.stderr, done.stderr
+
+
+def test_text_that_is_not_utf8(ada):
+    for arguments in (["--chat"], ["--no-chat"], ["--chat", "--system", b"\xff"]):
+        command = [BUILD / (ASAN + "adallm-rt"), "run", ada, b"a\xffb", *arguments]
+        done = subprocess.run(command, capture_output=True, timeout=60)
+        assert done.returncode == 1 and b"byte 0xFF at offset" in done.stderr, done.stderr
 
 
 def test_full_disk_for_real(tmp_path):
