@@ -110,14 +110,34 @@ static bool check_quantized_layers(Reader *r, const Json *q) {
     return true;
 }
 
+// ModelOpt's config_groups only repeat quant_algo in other words; words that contradict it are not believed.
+static bool check_modelopt_groups(Reader *r, const Json *q) {
+    const Json *groups = json_get(q, "config_groups");
+    if (json_absent(groups) || !r->out->claims_nvfp4 || !json_absent(json_get(q, "quantized_layers")))
+        return true;
+    if (groups->kind != JSON_OBJECT) return wrong_kind(r, groups, "config_groups", "an object");
+    for (uint32_t i = 0; i < groups->n; i++) {
+        const Json *w = json_get(&groups->members[i].value, "weights");
+        int64_t bits;
+        if (groups->members[i].value.kind != JSON_OBJECT)
+            return wrong_kind(r, &groups->members[i].value, "config_groups", "an object of objects");
+        if (json_absent(w)) continue;
+        if (w->kind != JSON_OBJECT) return wrong_kind(r, w, "weights", "an object");
+        if (!get_int(r, w, "num_bits", 4, &bits) || !check_group_size(r, w)) return false;
+        if (bits != 4) return refuse(r, json_get(w, "num_bits"), "weights of %lld bits", (long long)bits);
+    }
+    return true;
+}
+
 static bool read_modelopt(Reader *r, const Json *q) {
     const Json *pre = json_get(q, "pre_quant_scale");
     if (json_is(pre, JSON_BOOL) && pre->boolean) return refuse(r, pre, "pre_quant_scale (AWQ)");
     const Json *zero = json_get(q, "has_zero_point");
     if (json_is(zero, JSON_BOOL) && zero->boolean) return refuse(r, zero, "has_zero_point");
     Str kv;
-    if (!check_algo(r, q, NULL) || !check_quantized_layers(r, q) || !check_names(r, q, "exclude_modules") ||
-        !check_names(r, q, "ignore") || !get_string(r, q, "kv_cache_quant_algo", &kv))
+    if (!check_algo(r, q, NULL) || !check_quantized_layers(r, q) || !check_modelopt_groups(r, q) ||
+        !check_names(r, q, "exclude_modules") || !check_names(r, q, "ignore") ||
+        !get_string(r, q, "kv_cache_quant_algo", &kv))
         return false;
     if (kv.len && !is_word(kv, "FP8") && !is_word(kv, "NONE"))
         return refuse(r, json_get(q, "kv_cache_quant_algo"), "kv_cache_quant_algo `" STR_FMT "`",
