@@ -5,7 +5,7 @@
 
 // Index into the `counts` buffer, uint32[4] on the device. A program is launched for its bucket; kernels stop
 // at the real count.
-enum { COUNT_TOKENS = 0, COUNT_ROWS = 1 };
+enum { COUNT_TOKENS = 0, COUNT_ROWS = 1, COUNT_STEP = 2 }; // STEP: decode steps so far, advanced by `advance`
 
 // One row of the `sampling` buffer: how the next token of logits row r is chosen. Written by the host when a
 // request enters; the kernel advances `step`.
@@ -19,6 +19,15 @@ typedef struct {
 } SamplingRow;
 
 enum { ROW_OK = 0, ROW_NOT_FINITE = 1 }; // `status` buffer, uint32[R]
+
+// `ring` buffer: RING_SLOTS slots of RING_SLOT_BYTES(rows_max). `advance` fills slot step % RING_SLOTS: first
+// int32 next[rows_max], then uint32 status[rows_max], which stand behind this head; then, visible to the host
+// after them, `done` = step + 1 (never 0). The host may have up to RING_SLOTS steps in flight.
+typedef struct {
+    uint32_t done, reserved[3];
+} RingSlot;
+enum { RING_SLOTS = 4 };
+#define RING_SLOT_BYTES(rows_max) (sizeof(RingSlot) + 8ull * (rows_max))
 
 // Host kernels: one block of a launch. `args` are device pointers in the order of templates.def; `scratch` is
 // private to the running thread, as large as the kernel declared, aligned to 64. Blocks of a launch run in
