@@ -25,7 +25,7 @@
     "ADA\r\n\x1a\n" // 8 bytes: a high bit, CR LF, ^Z and LF catch every text-mode transfer
 enum {
     ADA_MAJOR = 1,
-    ADA_MINOR = 0,
+    ADA_MINOR = 1,
     ADA_SUPERBLOCK_BYTES = 4096,
     ADA_LEAF_BYTES = 1 << 20,
     ADA_WEIGHTS_ALIGN = 2 << 20
@@ -71,6 +71,16 @@ typedef enum {
 // kernels.
 typedef enum { ADA_CODE_X86_64 = 1, ADA_CODE_X86_64_V3 = 2, ADA_CODE_CUBIN = 16 } AdaCodeKind;
 
+// A CUBIN image: this, then `n` AdaCubin rows, one for each AdaKernel in order, then the cubins themselves,
+// each at a multiple of 16. A cubin holds one kernel of the AdaKernel's name.
+typedef struct {
+    char magic[8]; // "ADACUBIN"
+    uint32_t n, reserved;
+} AdaCubins;
+typedef struct {
+    uint64_t offset, bytes; // from the start of the image
+} AdaCubin;
+
 typedef struct {
     uint32_t kind;  // AdaSectionKind
     uint32_t flags; // AdaCodeKind for ADA_CODE, else 0
@@ -113,7 +123,14 @@ typedef struct {
     uint64_t scratch_bytes; // one arena, reused by every program
 } AdaPlan;
 
-typedef enum { ADA_SPACE_SCRATCH = 1, ADA_SPACE_STATE, ADA_SPACE_KV, ADA_SPACE_SPACES } AdaSpace;
+// HOST: memory of the host that the device writes and the host reads while the device works.
+typedef enum {
+    ADA_SPACE_SCRATCH = 1,
+    ADA_SPACE_STATE,
+    ADA_SPACE_KV,
+    ADA_SPACE_HOST,
+    ADA_SPACE_SPACES
+} AdaSpace;
 
 // Buffers that the runtime itself reads or writes. All rows are as in templates.def.
 typedef enum {
@@ -125,11 +142,13 @@ typedef enum {
     ADA_ROLE_ROWS,        // i32[rows_max]: token index of each logits row
     ADA_ROLE_BLOCK_TABLE, // i32[seqs_max, pages_per_seq] of KV group `index`
     ADA_ROLE_KV_POOL,     // KV group `index`; bytes are decided at load: pages x page_bytes
-    ADA_ROLE_HIDDEN,      // f32[tokens_max, hidden]: what the body leaves for the head
+    ADA_ROLE_HIDDEN,      // act rows [tokens_max, hidden]: what the body leaves for the head
     ADA_ROLE_LOGITS,      // f32[rows_max, vocab_rows]
     ADA_ROLE_SAMPLING,    // SamplingRow[rows_max]
     ADA_ROLE_NEXT,        // i32[rows_max]
     ADA_ROLE_STATUS,      // u32[rows_max]
+    ADA_ROLE_RING,        // RingSlot of lib/abi.h, RING_SLOTS of them; space HOST
+    ADA_ROLE_WORK,        // memory of whichever launch runs; its first 64 KiB are zero between launches
     ADA_ROLE_ROLES
 } AdaRole;
 
@@ -214,6 +233,10 @@ typedef enum {
     ADA_LAYOUT_HOST_BF16,
     ADA_LAYOUT_HOST_F16,
     ADA_LAYOUT_HOST_F32,
+    ADA_LAYOUT_MMA_NVFP4, // tiles of mma.sync fragments for GPUs, see pack/layout.h
+    ADA_LAYOUT_MMA_F16,
+    ADA_LAYOUT_MMA_NVFP4_PAIRS, // the same of [2F, K]: a tile is 8 rows of each half
+    ADA_LAYOUT_MMA_F16_PAIRS,
     ADA_LAYOUT_LAYOUTS
 } AdaLayout;
 

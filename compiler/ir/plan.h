@@ -18,7 +18,7 @@ typedef struct {
 typedef struct {
     const char *name;      // symbol: "linear_nvfp4_n1536_k640"; equal specs share one kernel
     const char *template_; // row of templates.def
-    SpecField *spec;
+    SpecField *spec;       // the fields of the template, then its schedule fields, if the target has them
     uint32_t n_spec;
     uint32_t threads;
     uint64_t shared_bytes;
@@ -52,8 +52,15 @@ typedef struct {
 
 // VALUES: the tensor itself in `layout`; its rows (parts one after the other) are `stack` times `rows` of
 // `cols`, and each stack (expert) is padded to whole tiles by itself. A vector is one row.
-// ROW_SCALES: f32[stack * rows] (cols 1), each row's NVFP4 global scale (1 for 16-bit weights).
-typedef enum { PLAN_WEIGHT_VALUES, PLAN_WEIGHT_ROW_SCALES } PlanWeightKind;
+// ROW_SCALES: f32[stack * rows] (cols 1), each row's NVFP4 global scale; for 16-bit weights what undoes the
+// layout's factor.
+// BOUND: f32[1], at least the magnitude of every value of the weight.
+typedef enum {
+    PLAN_WEIGHT_VALUES,
+    PLAN_WEIGHT_ROW_SCALES,
+    PLAN_WEIGHT_BOUND,
+    PLAN_WEIGHT_KINDS
+} PlanWeightKind;
 typedef struct {
     const char *name;
     PlanWeightKind kind;

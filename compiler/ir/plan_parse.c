@@ -100,7 +100,7 @@ static bool parse_weight(Parser *ps) {
     uint32_t kind, layout;
     lex_next(l);
     if (!own_number(l, '@', ps->p->n_weights) || !name(l, &w.name) ||
-        !one_of(l, plan_weight_kind_names, 2, "`values` or `row_scales`", &kind) ||
+        !one_of(l, plan_weight_kind_names, PLAN_WEIGHT_KINDS, "`values`, `row_scales` or `bound`", &kind) ||
         !one_of(l, plan_layout_names, ADA_LAYOUT_LAYOUTS, "a layout", &layout) || !lex_expect(l, '[') ||
         !number(l, &w.stack) || !lex_expect(l, ',') || !number(l, &w.rows) || !lex_expect(l, ',') ||
         !number(l, &w.cols) || !lex_expect(l, ']') || !key64(l, "bytes", &w.bytes) ||
@@ -133,7 +133,7 @@ static bool parse_field(Lexer *l, SpecField *f) {
 static void fix_kinds(PlanKernel *k) {
     Template t;
     if (!template_find(k->template_, &t)) return;
-    for (uint32_t i = 0; i < k->n_spec && i < t.n_fields; i++)
+    for (uint32_t i = 0; i < k->n_spec && i < t.n_fields + t.n_schedule; i++)
         if (t.fields[i].kind == 'f' && k->spec[i].kind == 'u')
             k->spec[i].kind = 'f', k->spec[i].f = (double)k->spec[i].u, k->spec[i].u = 0;
 }
@@ -166,7 +166,7 @@ static bool parse_buffer(Parser *ps) {
     uint32_t space, role;
     lex_next(l);
     if (!own_number(l, '%', ps->p->n_buffers) || !name(l, &b.name) ||
-        !one_of(l, plan_space_names, ADA_SPACE_SPACES, "`scratch`, `state` or `kv`", &space) ||
+        !one_of(l, plan_space_names, ADA_SPACE_SPACES, "`scratch`, `state`, `kv` or `host`", &space) ||
         !one_of(l, plan_role_names, ADA_ROLE_ROLES, "a role", &role) || !number32(l, &b.index))
         return false;
     if (lex_is_word(l, "all"))

@@ -4,7 +4,8 @@
 #include "runtime/base/num.h"
 
 const char *const plan_space_names[ADA_SPACE_SPACES] = {
-    [ADA_SPACE_SCRATCH] = "scratch", [ADA_SPACE_STATE] = "state", [ADA_SPACE_KV] = "kv"};
+    [ADA_SPACE_SCRATCH] = "scratch", [ADA_SPACE_STATE] = "state", [ADA_SPACE_KV] = "kv",
+    [ADA_SPACE_HOST] = "host"};
 const char *const plan_role_names[ADA_ROLE_ROLES] = {
     [ADA_ROLE_NONE] = "none",     [ADA_ROLE_COUNTS] = "counts",
     [ADA_ROLE_IDS] = "ids",       [ADA_ROLE_POS] = "pos",
@@ -12,7 +13,8 @@ const char *const plan_role_names[ADA_ROLE_ROLES] = {
     [ADA_ROLE_HIDDEN] = "hidden", [ADA_ROLE_BLOCK_TABLE] = "block_table",
     [ADA_ROLE_LOGITS] = "logits", [ADA_ROLE_KV_POOL] = "kv_pool",
     [ADA_ROLE_NEXT] = "next",     [ADA_ROLE_SAMPLING] = "sampling",
-    [ADA_ROLE_STATUS] = "status",
+    [ADA_ROLE_STATUS] = "status", [ADA_ROLE_RING] = "ring",
+    [ADA_ROLE_WORK] = "work",
 };
 const char *const plan_program_names[ADA_PROGRAM_KINDS] = {[ADA_PROGRAM_BODY] = "body",
                                                            [ADA_PROGRAM_HEAD] = "head",
@@ -22,8 +24,10 @@ const char *const plan_layout_names[ADA_LAYOUT_LAYOUTS] = {
     [ADA_LAYOUT_ROWS_F32] = "rows_f32",     [ADA_LAYOUT_ROWS_BF16] = "rows_bf16",
     [ADA_LAYOUT_HOST_NVFP4] = "host_nvfp4", [ADA_LAYOUT_HOST_BF16] = "host_bf16",
     [ADA_LAYOUT_HOST_F16] = "host_f16",     [ADA_LAYOUT_HOST_F32] = "host_f32",
+    [ADA_LAYOUT_MMA_NVFP4] = "mma_nvfp4",   [ADA_LAYOUT_MMA_NVFP4_PAIRS] = "mma_nvfp4_pairs",
+    [ADA_LAYOUT_MMA_F16] = "mma_f16",       [ADA_LAYOUT_MMA_F16_PAIRS] = "mma_f16_pairs",
 };
-const char *const plan_weight_kind_names[2] = {"values", "row_scales"};
+const char *const plan_weight_kind_names[PLAN_WEIGHT_KINDS] = {"values", "row_scales", "bound"};
 
 #define NUMBER(name)                                                                                         \
     { #name, offsetof(Plan, name) }

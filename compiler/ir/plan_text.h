@@ -10,7 +10,7 @@ extern const char *const plan_space_names[ADA_SPACE_SPACES];
 extern const char *const plan_role_names[ADA_ROLE_ROLES];
 extern const char *const plan_program_names[ADA_PROGRAM_KINDS];
 extern const char *const plan_layout_names[ADA_LAYOUT_LAYOUTS];
-extern const char *const plan_weight_kind_names[2];
+extern const char *const plan_weight_kind_names[PLAN_WEIGHT_KINDS];
 
 // The numbers of the plan line, in the order in which they are written.
 typedef struct {

@@ -44,8 +44,8 @@ static void check_kernels(Verify *v) {
             wrong(v, "kernel %s: there is no template `%s`", k->name, k->template_);
             continue;
         }
-        bool fits = k->n_spec == t.n_fields && k->threads > 0;
-        for (uint32_t j = 0; fits && j < t.n_fields; j++)
+        bool fits = (k->n_spec == t.n_fields || k->n_spec == t.n_fields + t.n_schedule) && k->threads > 0;
+        for (uint32_t j = 0; fits && j < k->n_spec; j++)
             fits = str_is(t.fields[j].key, k->spec[j].key) && t.fields[j].kind == k->spec[j].kind;
         if (!fits) wrong(v, "kernel %s: its spec does not fit template `%s`", k->name, k->template_);
     }
@@ -59,6 +59,8 @@ static void check_buffer(Verify *v, uint32_t i) {
         return;
     }
     if (b->space != ADA_SPACE_SCRATCH) {
+        if ((b->space == ADA_SPACE_HOST) != (b->role == ADA_ROLE_RING))
+            wrong(v, "buffer %u (%s): the ring and nothing else lives on the host", i, b->name);
         if (b->role == ADA_ROLE_NONE || (b->space == ADA_SPACE_KV) != (b->role == ADA_ROLE_KV_POOL))
             wrong(v, "buffer %u (%s): its role does not belong to its space", i, b->name);
         if ((b->role == ADA_ROLE_KV_POOL || b->role == ADA_ROLE_BLOCK_TABLE) && b->index >= p->n_kv_groups)
@@ -257,12 +259,37 @@ static void check_cache(Verify *v, const PlanBuffer *b, uint64_t offset) {
         wrong(v, "its layer leaves the page of KV pool %s", b->name);
 }
 
+// The pitch of an act argument; 0: rows of f32, end to end.
+static uint64_t act_pitch(const Verify *v, const Template *t, const TemplateArg *arg) {
+    uint64_t pitch = 0;
+    if (!str_starts(arg->type, STR("act"))) return 0;
+    bool out = str_is(arg->name, "out") && strcmp(t->name, "gather_rows");
+    spec_value(v->kernel, out ? "out_pitch" : "x_pitch", &pitch);
+    return pitch;
+}
+
+// Rows of pitch bytes: "act[T*k,F]" without its last dimension.
+static bool act_bytes(Verify *v, const Template *t, Str type, uint64_t pitch, uint64_t *out) {
+    size_t comma = type.len;
+    while (comma && type.ptr[comma - 1] != ',') comma--;
+    Shape s = {v, t, str_from(str_sub(type, 0, comma ? comma - 1 : 0), strlen("act["))};
+    return comma && dim(&s, out) && !s.rest.len && u64_mul(*out, pitch, out);
+}
+
 // Bytes of an argument; a linear may leave gaps between its rows.
 static uint64_t needed(Verify *v, const Template *t, const TemplateArg *arg) {
-    uint64_t bytes = 0, stride = 0, n = 0;
+    uint64_t bytes = 0, stride = 0, n = 0, pitch = act_pitch(v, t, arg);
+    if (pitch && act_bytes(v, t, arg->type, pitch, &bytes)) return bytes;
+    if (str_is(arg->type, "ring")) return RING_SLOTS * RING_SLOT_BYTES(v->p->rows_max);
+    if (str_is(arg->type, "work")) return 1 << 16;
     if (!type_bytes(v, t, arg->type, &bytes)) {
         wrong(v, "cannot tell the size of `" STR_FMT "`", STR_ARG(arg->name));
         return 0;
+    }
+    uint64_t each = 0; // moe_down: rows of every expert of a token
+    if (str_is(arg->name, "out") && spec_value(v->kernel, "each", &each) && each) {
+        spec_value(v->kernel, "topk", &each);
+        return bytes * each;
     }
     if (str_is(arg->name, "out") && spec_value(v->kernel, "out_stride", &stride) &&
         spec_value(v->kernel, "n", &n)) {
@@ -301,7 +328,7 @@ static void check_arg(Verify *v, const Template *t, const TemplateArg *arg, cons
     }
     if (!weight) touch(v, a->index, arg->writes);
     if (packed) {
-        if (a->offset) wrong(v, "`" STR_FMT "` starts inside a weight", STR_ARG(arg->name));
+        if (a->offset && !str_is(arg->name, "next")) wrong(v, "`" STR_FMT "` starts inside a weight", STR_ARG(arg->name));
         return;
     }
     if (str_is(arg->type, "kv")) {

@@ -4,9 +4,9 @@
 #include "runtime/base/num.h"
 
 static const struct {
-    const char *name, *args, *fields;
+    const char *name, *args, *fields, *schedule;
 } rows[] = {
-#define TEMPLATE(name, args, fields) {#name, args, fields},
+#define TEMPLATE(name, args, fields, schedule) {#name, args, fields, schedule},
 #include "templates/templates.def"
 #undef TEMPLATE
 };
@@ -28,6 +28,16 @@ static void parse_arg(Str text, TemplateArg *out) {
     out->writes = memchr(mode.ptr, 'w', mode.len) != NULL;
 }
 
+static uint32_t parse_fields(Str text, TemplateField *out) {
+    uint32_t n = 0;
+    while (text.len) {
+        Str field = cut(&text, ' ');
+        CHECK(n < TEMPLATE_FIELDS_MAX && field.len > 2);
+        out[n++] = (TemplateField){str_sub(field, 0, field.len - 2), field.ptr[field.len - 1]};
+    }
+    return n;
+}
+
 bool template_find(const char *name, Template *out) {
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         if (strcmp(rows[i].name, name)) continue;
@@ -36,12 +46,8 @@ bool template_find(const char *name, Template *out) {
             CHECK(out->n_args < TEMPLATE_ARGS_MAX);
             parse_arg(cut(&rest, ' '), &out->args[out->n_args++]);
         }
-        for (Str rest = str_of(rows[i].fields); rest.len;) {
-            Str field = cut(&rest, ' ');
-            CHECK(out->n_fields < TEMPLATE_FIELDS_MAX && field.len > 2);
-            out->fields[out->n_fields++] =
-                (TemplateField){str_sub(field, 0, field.len - 2), field.ptr[field.len - 1]};
-        }
+        out->n_fields = parse_fields(str_of(rows[i].fields), out->fields);
+        out->n_schedule = parse_fields(str_of(rows[i].schedule), out->fields + out->n_fields);
         return true;
     }
     return false;

@@ -16,18 +16,27 @@
 // HOST_BF16: tiles of 16 rows; in a tile, for every 2 columns, 16 little-endian words, row r's
 // w[2j] | w[2j+1] << 16. HOST_F16: the same. HOST_F32: per column 16 words.
 enum { TILE_ROWS = 16, BLOCK_COLS = 16, BLOCK_BYTES = 144 };
+enum { STAGE_COLS = 64, STAGE_NVFP4_BYTES = 576, STAGE_F16_BYTES = 2048 };
 
 static const LayoutInfo layouts[] = {
-    {ADA_LAYOUT_ROWS_F32, "rows_f32", WF_F32, 1, 1, "row-major fp32"},
-    {ADA_LAYOUT_ROWS_BF16, "rows_bf16", WF_BF16, 1, 1, "row-major bf16"},
-    {ADA_LAYOUT_HOST_NVFP4, "host_nvfp4", WF_NVFP4, TILE_ROWS, BLOCK_COLS,
+    {ADA_LAYOUT_ROWS_F32, "rows_f32", WF_F32, 1, 1, false, "row-major fp32"},
+    {ADA_LAYOUT_ROWS_BF16, "rows_bf16", WF_BF16, 1, 1, false, "row-major bf16"},
+    {ADA_LAYOUT_HOST_NVFP4, "host_nvfp4", WF_NVFP4, TILE_ROWS, BLOCK_COLS, false,
      "16 rows a tile; per 16 columns: 16 scales, then 4 x 32 bytes of 8 rows x 8 columns, a row a lane"},
-    {ADA_LAYOUT_HOST_BF16, "host_bf16", WF_BF16, TILE_ROWS, 2,
+    {ADA_LAYOUT_HOST_BF16, "host_bf16", WF_BF16, TILE_ROWS, 2, false,
      "16 rows a tile; per 2 columns: 16 words, a row a word"},
-    {ADA_LAYOUT_HOST_F16, "host_f16", WF_F16, TILE_ROWS, 2,
+    {ADA_LAYOUT_HOST_F16, "host_f16", WF_F16, TILE_ROWS, 2, false,
      "16 rows a tile; per 2 columns: 16 words, a row a word"},
-    {ADA_LAYOUT_HOST_F32, "host_f32", WF_F32, TILE_ROWS, 1,
+    {ADA_LAYOUT_HOST_F32, "host_f32", WF_F32, TILE_ROWS, 1, false,
      "16 rows a tile; per column: 16 words, a row a word"},
+    {ADA_LAYOUT_MMA_NVFP4, "mma_nvfp4", WF_NVFP4, TILE_ROWS, BLOCK_COLS, false,
+     "16 rows a tile; per 64 columns 576 bytes: A fragments of mma.m16n8k16, then scales"},
+    {ADA_LAYOUT_MMA_F16, "mma_f16", WF_F16, TILE_ROWS, BLOCK_COLS, false,
+     "16 rows a tile; per 64 columns 2048 bytes: A fragments of mma.m16n8k16"},
+    {ADA_LAYOUT_MMA_NVFP4_PAIRS, "mma_nvfp4_pairs", WF_NVFP4, TILE_ROWS, BLOCK_COLS, true,
+     "mma_nvfp4, a tile 8 rows of each half"},
+    {ADA_LAYOUT_MMA_F16_PAIRS, "mma_f16_pairs", WF_F16, TILE_ROWS, BLOCK_COLS, true,
+     "mma_f16, a tile 8 rows of each half"},
 };
 
 const LayoutInfo *layout_info(AdaLayout layout) {
@@ -37,12 +46,25 @@ const LayoutInfo *layout_info(AdaLayout layout) {
     return NULL;
 }
 
+uint64_t layout_rows(AdaLayout layout, uint64_t rows) {
+    const LayoutInfo *info = layout_info(layout);
+    uint64_t half = rows / 2, tile = info->rows_tile;
+    if (rows > UINT64_MAX - 2 * tile) return 0;
+    return info->pairs ? 2 * round_up(half, tile / 2) : round_up(rows, tile);
+}
+
+float layout_factor(AdaLayout layout) {
+    return layout == ADA_LAYOUT_MMA_F16 || layout == ADA_LAYOUT_MMA_F16_PAIRS ? 256 : 1;
+}
+
 bool layout_bytes(AdaLayout layout, uint64_t rows, uint64_t cols, uint64_t *out) {
     const LayoutInfo *info = layout_info(layout);
-    uint64_t padded, row_bytes;
-    if (cols % info->cols_tile || !u64_add(rows, info->rows_tile - 1, &padded)) return false;
-    padded -= padded % info->rows_tile;
-    if (layout == ADA_LAYOUT_HOST_NVFP4) {
+    uint64_t padded = layout_rows(layout, rows), row_bytes;
+    if (cols % info->cols_tile || !padded || (info->pairs && rows % 2)) return false;
+    if (layout >= ADA_LAYOUT_MMA_NVFP4) {
+        uint64_t stage = info->format == WF_NVFP4 ? STAGE_NVFP4_BYTES : STAGE_F16_BYTES;
+        if (!u64_mul(div_up(cols, STAGE_COLS), stage / TILE_ROWS, &row_bytes)) return false;
+    } else if (layout == ADA_LAYOUT_HOST_NVFP4) {
         if (!u64_mul(cols / BLOCK_COLS, BLOCK_BYTES / TILE_ROWS, &row_bytes)) return false;
     } else if (!u64_mul(cols, info->format == WF_F32 ? 4 : 2, &row_bytes)) {
         return false;

@@ -11,12 +11,17 @@ typedef struct {
     WeightFormat format; // what it can hold
     uint32_t rows_tile;  // rows are packed in tiles of this many; the last tile is padded with zeros
     uint32_t cols_tile;  // columns must be a multiple of this
+    bool pairs;          // a tile holds rows_tile / 2 rows of each half of the rows
     const char *picture; // one line for people
 } LayoutInfo;
 
 const LayoutInfo *layout_info(AdaLayout layout);
 // Packed bytes of rows x cols; false on overflow or when cols does not fit the layout.
 bool layout_bytes(AdaLayout layout, uint64_t rows, uint64_t cols, uint64_t *out);
+// Rows that the packed tiles of `rows` rows hold, padding included; 0 on overflow.
+uint64_t layout_rows(AdaLayout layout, uint64_t rows);
+// What the values of the layout are multiplied with, beside their own scales: 1, or 256 for MMA_F16.
+float layout_factor(AdaLayout layout);
 // Packs one tile of `n_rows` <= rows_tile rows (the rest is padding). NVFP4: codes [n_rows, cols/2] and
 // scales [n_rows, cols/16] as source.h gives them; others: `values` in the layout's format. `out` has
 // layout_bytes(layout, rows_tile, cols) bytes.

@@ -1,5 +1,6 @@
 #include "compiler/pack/pack_weights.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -7,6 +8,7 @@
 #include "runtime/base/fp.h"
 #include "runtime/base/num.h"
 
+#define NVFP4_LARGEST (6.0f * 448.0f) // of a code times a block scale
 enum { BINDING_ALIGN = 256, TASK_BYTES = 256 << 10, GROUP_BYTES = 16 << 20 };
 
 // ---- placing ---------------------------------------------------------------------------------------------
@@ -42,6 +44,7 @@ static uint64_t constant_size(const Weight *g) {
 static bool parts_fit(const Plan *p, const PlanWeight *w, uint32_t rank) {
     const Weight *g = graph_weight(p, w);
     uint64_t want = w->rows * w->stack, have = 0;
+    if (w->kind == PLAN_WEIGHT_BOUND) return g->n_parts > 0;
     bool scales = w->kind == PLAN_WEIGHT_ROW_SCALES, vector = is_vector(g) && !scales;
     if (!g->n_parts) return g->data && (scales || constant_size(g) == want * w->cols);
     for (uint32_t i = 0; i < g->n_parts; i++) {
@@ -104,6 +107,7 @@ typedef struct {
     const PlanWeight *w;
     const Weight *g;
     const LayoutInfo *layout;
+    float row_factor; // of ROW_SCALES, for rows that have no scale of their own
     WeightSource *src;
     Piece *pieces;                                 // [g->n_parts]
     uint64_t tile_bytes, tiles, task_tiles, tasks; // of one stack; tasks of all stacks
@@ -128,19 +132,23 @@ static bool read_nvfp4(Stream *s, const Piece *p, uint64_t row, uint64_t n, uint
     return ok;
 }
 
-static void put_value(WeightFormat format, float x, uint8_t *out) {
+// False when fp16 cannot hold the value.
+static bool put_value(const Stream *s, float x, uint8_t *out) {
+    WeightFormat format = s->layout->format;
+    x *= layout_factor(s->layout->layout);
     uint16_t half = format == WF_F16 ? f32_to_f16(x) : f32_to_bf16(x);
     if (format == WF_F32)
         memcpy(out, &x, 4);
     else
         memcpy(out, &half, 2);
+    return format != WF_F16 || x != x || (half & 0x7FFF) < 0x7C00;
 }
 
 // [n, cols] values of the piece in the layout's format, from column `col` of the stored rows.
 static bool read_values(Stream *s, const Piece *p, uint64_t row, uint64_t n, uint64_t cols, uint8_t *out,
                         Err *e) {
     uint64_t all = weight_cols(&p->info), size = s->layout->format == WF_F32 ? 4 : 2;
-    bool raw = p->info.format == s->layout->format && s->g->add == 0;
+    bool raw = p->info.format == s->layout->format && s->g->add == 0 && layout_factor(s->layout->layout) == 1;
     if (raw && all == cols) return source_rows_raw(s->src, &p->info, row, n, out, e);
     uint64_t from = raw ? size : 4;
     uint8_t *tmp = xmalloc(n * all * from);
@@ -155,7 +163,9 @@ static bool read_values(Stream *s, const Piece *p, uint64_t row, uint64_t n, uin
         for (uint64_t c = 0; c < cols; c++) {
             float x;
             memcpy(&x, in + c * 4, 4);
-            put_value(s->layout->format, x + s->g->add, out + (r * cols + c) * size);
+            if (!put_value(s, x + s->g->add, out + (r * cols + c) * size))
+                ok = err_set(e, E_NUMERIC, "weight %s: a value of %g is too large for layout %s", s->w->name,
+                             (double)x, s->layout->name);
         }
     }
     free(tmp);
@@ -165,7 +175,7 @@ static bool read_values(Stream *s, const Piece *p, uint64_t row, uint64_t n, uin
 static void constant_values(const Stream *s, uint64_t first, uint64_t n, uint8_t *out) {
     uint64_t size = s->layout->format == WF_F32 ? 4 : 2;
     for (uint64_t i = 0; i < n; i++)
-        put_value(s->layout->format, s->g->data[first + i] + s->g->add, out + i * size);
+        put_value(s, s->g->data[first + i] + s->g->add, out + i * size);
 }
 
 // Calls for every piece that rows [row, row + n) of the weight touch. in: codes or values; scales: NVFP4.
@@ -182,7 +192,7 @@ static bool read_rows(Stream *s, uint64_t row, uint64_t n, uint8_t *in, uint8_t 
         uint64_t from = p->slice.row + begin - p->first, count = end - begin, at = begin - row;
         bool ok = true;
         if (s->w->kind == PLAN_WEIGHT_ROW_SCALES) {
-            float global = p->info.format == WF_NVFP4 ? p->info.global : 1;
+            float global = p->info.format == WF_NVFP4 ? p->info.global : s->row_factor;
             for (uint64_t r = 0; r < count; r++) memcpy(in + (at + r) * 4, &global, 4);
         } else if (s->layout->format == WF_NVFP4) {
             ok = read_nvfp4(s, p, from, count, in + at * (cols / 2), scales + at * (cols / 16), e);
@@ -210,29 +220,64 @@ static bool read_vector(Stream *s, uint8_t *in, Err *e) {
 
 // ---- packing tiles ---------------------------------------------------------------------------------------
 
+// Rows [row, row + n) of a stack, each row of codes or values and scales behind them.
+typedef struct {
+    uint8_t *in, *scales;
+    uint64_t row_bytes, scale_bytes;
+} Rows;
+
+static Rows rows_new(const Stream *s, uint64_t n) {
+    uint64_t cols = s->w->cols;
+    bool nvfp4 = s->layout->format == WF_NVFP4;
+    Rows r = {.row_bytes = nvfp4 ? cols / 2 : cols * (s->layout->format == WF_F32 ? 4 : 2),
+              .scale_bytes = nvfp4 ? cols / 16 : 0};
+    r.in = xmalloc(n * (r.row_bytes + r.scale_bytes));
+    r.scales = r.in + n * r.row_bytes;
+    return r;
+}
+
+static void pack_tile(const Stream *s, const Rows *rows, uint64_t at, uint64_t n, uint8_t *out) {
+    const uint8_t *in = rows->in + at * rows->row_bytes;
+    if (s->layout->format == WF_NVFP4)
+        layout_pack_nvfp4(s->w->layout, n, s->w->cols, in, rows->scales + at * rows->scale_bytes, out);
+    else
+        layout_pack_values(s->w->layout, n, s->w->cols, in, out);
+}
+
+// One tile of 8 rows of either half; rows beyond the end of a half are zero.
+static bool pack_pairs(Stream *s, uint64_t stack, uint64_t tile, uint8_t *out, Err *e) {
+    uint64_t half = s->w->rows / 2, each = s->layout->rows_tile / 2, first = tile * each;
+    uint64_t n = MIN(each, half - first), base = stack * s->w->rows + first;
+    Rows rows = rows_new(s, 2 * each);
+    memset(rows.in, 0, 2 * each * (rows.row_bytes + rows.scale_bytes));
+    bool ok = read_rows(s, base, n, rows.in, rows.scales, e) &&
+              read_rows(s, base + half, n, rows.in + each * rows.row_bytes,
+                        rows.scales + each * rows.scale_bytes, e);
+    if (ok) pack_tile(s, &rows, 0, 2 * each, out);
+    free(rows.in);
+    return ok;
+}
+
 static void run_task(void *ctx, uint32_t i) {
     Stream *s = ctx;
     const PlanWeight *w = s->w;
     uint64_t per_stack = div_up(s->tiles, s->task_tiles), task = s->task0 + i;
     uint64_t stack = task / per_stack, tile0 = task % per_stack * s->task_tiles,
-             rows_tile = s->layout->rows_tile;
-    uint64_t row0 = tile0 * rows_tile, n = MIN(s->task_tiles * rows_tile, w->rows - row0);
-    bool nvfp4 = s->layout->format == WF_NVFP4;
-    uint64_t row_bytes = nvfp4 ? w->cols / 2 : w->cols * (s->layout->format == WF_F32 ? 4 : 2);
-    uint64_t scale_bytes = nvfp4 ? w->cols / 16 : 0;
-    uint8_t *in = xmalloc(n * (row_bytes + scale_bytes)), *scales = in + n * row_bytes;
+             rows_tile = s->layout->rows_tile, tiles = MIN(s->task_tiles, s->tiles - tile0);
     uint8_t *out = s->out + i * s->task_tiles * s->tile_bytes;
-    bool ok = is_vector(s->g) && w->kind == PLAN_WEIGHT_VALUES
-                  ? read_vector(s, in, &s->errors[i])
-                  : read_rows(s, stack * w->rows + row0, n, in, scales, &s->errors[i]);
-    for (uint64_t r = 0; ok && r < n; r += rows_tile, out += s->tile_bytes) {
-        uint64_t count = MIN(rows_tile, n - r);
-        if (nvfp4)
-            layout_pack_nvfp4(w->layout, count, w->cols, in + r * row_bytes, scales + r * scale_bytes, out);
-        else
-            layout_pack_values(w->layout, count, w->cols, in + r * row_bytes, out);
+    if (s->layout->pairs) {
+        for (uint64_t t = 0; t < tiles; t++, out += s->tile_bytes)
+            if (!pack_pairs(s, stack, tile0 + t, out, &s->errors[i])) return;
+        return;
     }
-    free(in);
+    uint64_t row0 = tile0 * rows_tile, n = MIN(tiles * rows_tile, w->rows - row0);
+    Rows rows = rows_new(s, n);
+    bool ok = is_vector(s->g) && w->kind == PLAN_WEIGHT_VALUES
+                  ? read_vector(s, rows.in, &s->errors[i])
+                  : read_rows(s, stack * w->rows + row0, n, rows.in, rows.scales, &s->errors[i]);
+    for (uint64_t r = 0; ok && r < n; r += rows_tile, out += s->tile_bytes)
+        pack_tile(s, &rows, r, MIN(rows_tile, n - r), out);
+    free(rows.in);
 }
 
 static bool write_tasks(Stream *s, Pool *pool, WeightSink sink, Diags *d) {
@@ -287,15 +332,47 @@ static bool find_pieces(Stream *s, Arena *a, uint32_t rank, uint32_t n_ranks, Di
     return true;
 }
 
+static float row_factor(const Plan *p, const PlanWeight *w) {
+    for (uint32_t i = 0; i < p->n_weights; i++)
+        if (p->weights[i].kind == PLAN_WEIGHT_VALUES && p->weights[i].weight == w->weight)
+            return 1 / layout_factor(p->weights[i].layout);
+    return 1;
+}
+
+// The largest magnitude that codes and block scales can give; of 16-bit rows the largest there is.
+static bool write_bound(Stream *s, WeightSink sink, Diags *d) {
+    float most = 0;
+    Err e;
+    for (uint32_t i = 0; i < s->g->n_parts; i++) {
+        const Piece *p = &s->pieces[i];
+        uint64_t cols = weight_cols(&p->info);
+        if (p->info.format == WF_NVFP4) {
+            most = MAX(most, fabsf(p->info.global) * NVFP4_LARGEST);
+            continue;
+        }
+        float *row = xmalloc(cols * sizeof *row);
+        bool ok = true;
+        for (uint64_t r = 0; ok && r < p->slice.rows; r++) {
+            ok = source_rows_f32(s->src, &p->info, p->slice.row + r, 1, row, &e);
+            for (uint64_t c = 0; ok && c < cols; c++) most = MAX(most, fabsf(row[c] + s->g->add));
+        }
+        free(row);
+        if (!ok) return diag_err(d, SPAN_NONE, &e);
+    }
+    return sink.write(sink.ctx, (const uint8_t *)&most, sizeof most, &e) || diag_err(d, SPAN_NONE, &e);
+}
+
 static bool write_weight(const Plan *p, const PlanWeight *w, uint32_t rank, WeightSource *src, Pool *pool,
                          WeightSink sink, uint64_t *read_bytes, Diags *d) {
     Stream s = {.w = w, .g = graph_weight(p, w), .layout = layout_info(w->layout), .src = src};
     Arena a = {0};
     CHECK(layout_bytes(w->layout, s.layout->rows_tile, w->cols, &s.tile_bytes));
-    s.tiles = div_up(w->rows, s.layout->rows_tile);
+    s.row_factor = row_factor(p, w);
+    s.tiles = layout_rows(w->layout, w->rows) / s.layout->rows_tile;
     s.task_tiles = MIN(s.tiles, MAX(1, TASK_BYTES / s.tile_bytes));
     s.tasks = w->stack * div_up(s.tiles, s.task_tiles);
-    bool ok = find_pieces(&s, &a, rank, p->n_ranks, d) && write_tasks(&s, pool, sink, d);
+    bool ok = find_pieces(&s, &a, rank, p->n_ranks, d) &&
+              (w->kind == PLAN_WEIGHT_BOUND ? write_bound(&s, sink, d) : write_tasks(&s, pool, sink, d));
     *read_bytes += s.read_bytes;
     arena_free(&a);
     return ok;

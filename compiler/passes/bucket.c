@@ -5,7 +5,14 @@
 #include "runtime/base/num.h"
 #include "templates/lib/abi.h"
 
-enum { PREFILL_FIRST = 16, PREFILL_RATIO = 4, HEAD_ROWS = 16 };
+enum {
+    PREFILL_FIRST = 16,
+    PREFILL_RATIO = 4,
+    GPU_PREFILL_FIRST = 128, // below it the decode kernels are as good
+    GPU_PREFILL_RATIO = 2,
+    HEAD_ROWS = 16,
+    WORK_LEAST = 64 << 10
+};
 
 static void add_bucket(BucketList *l, uint32_t n) {
     if (!l->n || l->items[l->n - 1] < n) l->items[l->n++] = n;
@@ -20,7 +27,10 @@ void plan_buckets(const PassContext *c, const Plan *p, AdaProgramKind kind, Buck
     for (uint32_t i = 0; i < c->n_buckets; i++) add_bucket(out, c->buckets[i]);
     if (kind == ADA_PROGRAM_HEAD) add_bucket(out, HEAD_ROWS);
     if (kind != ADA_PROGRAM_BODY) return;
-    for (uint64_t n = PREFILL_FIRST; n < c->prefill_tokens; n *= PREFILL_RATIO) add_bucket(out, (uint32_t)n);
+    bool gpu = c->target->half_rows;
+    for (uint64_t n = gpu ? GPU_PREFILL_FIRST : PREFILL_FIRST; n < c->prefill_tokens;
+         n *= gpu ? GPU_PREFILL_RATIO : PREFILL_RATIO)
+        add_bucket(out, (uint32_t)n);
     add_bucket(out, c->prefill_tokens);
 }
 
@@ -41,6 +51,19 @@ static uint32_t add_buffer(Bucket *b, const PlanBuffer *buffer) {
     return p->n_buffers++;
 }
 
+// The largest that any launch of any bucket wants; 0: no launch has any.
+static uint64_t work_bytes(const Bucket *b) {
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < b->w->n_steps; i++) {
+        const Step *s = &b->w->steps[i];
+        for (uint32_t j = 0; j < s->n_args; j++)
+            if (s->args[j].kind == OPERAND_ROLE && s->args[j].id == ADA_ROLE_WORK) most = MAX(most, WORK_LEAST);
+        for (uint32_t j = 0; s->kernels && j < b->w->buckets[s->program].n; j++)
+            most = MAX(most, s->kernels[j].choice.work_bytes);
+    }
+    return most;
+}
+
 static void add_states(Bucket *b) {
     const Plan *p = b->p;
     const struct {
@@ -53,18 +76,23 @@ static void add_states(Bucket *b) {
         {ADA_ROLE_POS, "pos", 4ull * p->tokens_max},
         {ADA_ROLE_SLOT, "slot", 4ull * p->tokens_max},
         {ADA_ROLE_ROWS, "rows", 4ull * p->rows_max},
-        {ADA_ROLE_HIDDEN, "hidden", 4ull * p->tokens_max * p->hidden},
+        {ADA_ROLE_HIDDEN, "hidden", p->tokens_max * act_row_bytes(b->c->target, p->hidden, false)},
         {ADA_ROLE_LOGITS, "logits", 4ull * p->rows_max * p->vocab_rows},
         {ADA_ROLE_SAMPLING, "sampling", sizeof(SamplingRow) * (uint64_t)p->rows_max},
         {ADA_ROLE_NEXT, "next", 4ull * p->rows_max},
         {ADA_ROLE_STATUS, "status", 4ull * p->rows_max},
+        {ADA_ROLE_RING, "ring", RING_SLOTS * RING_SLOT_BYTES(p->rows_max)},
+        {ADA_ROLE_WORK, "work", work_bytes(b)},
     };
-    for (size_t i = 0; i < COUNT_OF(states); i++)
+    for (size_t i = 0; i < COUNT_OF(states); i++) {
+        if (!states[i].bytes) continue;
+        AdaSpace space = states[i].role == ADA_ROLE_RING ? ADA_SPACE_HOST : ADA_SPACE_STATE;
         b->role[states[i].role] = add_buffer(b, &(PlanBuffer){.name = states[i].name,
-                                                              .space = ADA_SPACE_STATE,
+                                                              .space = space,
                                                               .role = states[i].role,
                                                               .program = UINT32_MAX,
                                                               .bytes = states[i].bytes});
+    }
     for (uint32_t g = 0; g < p->n_kv_groups; g++) {
         PlanBuffer table = {.name = arena_printf(b->c->arena, "block_table.%u", g),
                             .space = ADA_SPACE_STATE,
@@ -100,7 +128,7 @@ static AdaArg make_arg(Bucket *b, Operand o, uint32_t program, uint32_t bucket, 
     const PlanWork *w = b->w;
     switch (o.kind) {
     case OPERAND_NONE: break;
-    case OPERAND_WEIGHT: return (AdaArg){ADA_ARG_WEIGHT, o.id, 0};
+    case OPERAND_WEIGHT: return (AdaArg){ADA_ARG_WEIGHT, o.id, o.offset};
     case OPERAND_ROLE: return (AdaArg){ADA_ARG_BUFFER, b->role[o.id], 0};
     case OPERAND_TABLE: return (AdaArg){ADA_ARG_BUFFER, b->table[w->kv[o.id].group], 0};
     case OPERAND_POOL: return (AdaArg){ADA_ARG_BUFFER, b->pool[w->kv[o.id].group], w->kv[o.id].page_offset};

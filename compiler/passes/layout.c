@@ -4,7 +4,7 @@
 #include "compiler/passes/plan_work.h"
 #include "runtime/base/num.h"
 
-enum { USED_GATHER = 1, USED_LINEAR = 2, USED_VECTOR = 4 };
+enum { USED_GATHER = 1, USED_LINEAR = 2, USED_VECTOR = 4, USED_PAIRS = 8, USED_ROUTER = 16 };
 
 const char *node_origin(Arena *a, const Node *n) {
     const char *from = n->origin && *n->origin ? arena_printf(a, " (%s)", n->origin) : "";
@@ -75,12 +75,16 @@ static uint32_t add_weight(Plan *p, const PlanWeight *w) {
 }
 
 static bool choose_layout(const Target *t, const Weight *w, unsigned used, AdaLayout *out) {
-    if (used & USED_LINEAR)
+    if (used & USED_ROUTER && t->half_rows)
+        *out = ADA_LAYOUT_ROWS_F32;
+    else if (used & USED_LINEAR)
         *out = t->linear[w->type.dtype];
     else if (used & USED_GATHER)
         *out = t->gather[w->type.dtype];
     else
         *out = ADA_LAYOUT_ROWS_F32;
+    if (used & USED_PAIRS && *out == ADA_LAYOUT_MMA_NVFP4) *out = ADA_LAYOUT_MMA_NVFP4_PAIRS;
+    if (used & USED_PAIRS && *out == ADA_LAYOUT_MMA_F16) *out = ADA_LAYOUT_MMA_F16_PAIRS;
     return *out != 0;
 }
 
@@ -108,7 +112,7 @@ static bool place_weight(Plan *p, const PassContext *c, WeightId id, unsigned us
     pw.bytes = all;
     pw.same_on_all_ranks = same_everywhere(p, w, false);
     work->values_weight[id] = add_weight(p, &pw);
-    if (!(used & USED_LINEAR)) return true;
+    if (!(used & USED_LINEAR) || pw.layout == ADA_LAYOUT_ROWS_F32) return true;
     PlanWeight scales = {.name = arena_printf(c->arena, "%s.row_scale", pw.name),
                          .kind = PLAN_WEIGHT_ROW_SCALES,
                          .layout = ADA_LAYOUT_ROWS_F32,
@@ -119,13 +123,26 @@ static bool place_weight(Plan *p, const PassContext *c, WeightId id, unsigned us
                          .bytes = pw.rows * pw.stack * sizeof(float),
                          .same_on_all_ranks = same_everywhere(p, w, true)};
     work->scales_weight[id] = add_weight(p, &scales);
+    if (!(used & USED_PAIRS) || !c->target->half_rows) return true;
+    PlanWeight bound = {.name = arena_printf(c->arena, "%s.bound", pw.name),
+                        .kind = PLAN_WEIGHT_BOUND,
+                        .layout = ADA_LAYOUT_ROWS_F32,
+                        .weight = id,
+                        .rows = 1,
+                        .cols = 1,
+                        .stack = 1,
+                        .bytes = sizeof(float),
+                        .same_on_all_ranks = pw.same_on_all_ranks};
+    work->bound_weight[id] = add_weight(p, &bound);
     return true;
 }
 
 static unsigned use_of(const Node *n, uint32_t input) {
     if (n->op == OP_embed) return USED_GATHER;
+    bool pairs = n->op == OP_gate_up || n->op == OP_expert_gate_up;
+    if (pairs && input == 1) return USED_LINEAR | USED_PAIRS;
     bool linear =
-        n->op == OP_linear || n->op == OP_expert_linear || n->op == OP_gate_up || n->op == OP_expert_gate_up;
+        n->op == OP_linear || n->op == OP_expert_linear;
     return linear && input == 1 ? USED_LINEAR : USED_VECTOR;
 }
 
@@ -153,12 +170,20 @@ static bool plan_weights(Plan *p, const PassContext *c, Diags *d) {
             const Node *from = value_node(g, g->nodes[i].inputs[j]);
             if (from->op == OP_weight) used[node_weight(g, from) - g->weights] |= use_of(&g->nodes[i], j);
         }
+    for (NodeId i = 0; i < g->n_nodes; i++) { // the weight whose product chooses experts
+        const Node *route = &g->nodes[i];
+        if (route->op != OP_route_ids) continue;
+        const Node *product = value_node(g, route->inputs[0]);
+        if (product->op == OP_linear)
+            used[node_weight(g, value_node(g, product->inputs[1])) - g->weights] |= USED_ROUTER;
+    }
     w->values_weight = ARENA_ARRAY(c->arena, uint32_t, g->n_weights);
     w->scales_weight = ARENA_ARRAY(c->arena, uint32_t, g->n_weights);
-    p->weights = ARENA_ARRAY(c->arena, PlanWeight, 2 * (size_t)g->n_weights);
+    w->bound_weight = ARENA_ARRAY(c->arena, uint32_t, g->n_weights);
+    p->weights = ARENA_ARRAY(c->arena, PlanWeight, 3 * (size_t)g->n_weights);
     bool ok = true;
     for (WeightId i = 0; i < g->n_weights; i++) {
-        w->values_weight[i] = w->scales_weight[i] = NO_ID;
+        w->values_weight[i] = w->scales_weight[i] = w->bound_weight[i] = NO_ID;
         bool constant = g->weights[i].data && !used[i] && str_starts(g->weights[i].name, STR("kv_scale "));
         if (used[i] || constant) ok = place_weight(p, c, i, used[i] ? used[i] : USED_VECTOR, d) && ok;
     }

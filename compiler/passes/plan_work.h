@@ -1,6 +1,8 @@
 // What the plan passes hand to each other beside the Plan itself:
 //   layout    the KV groups and a PlanWeight for every weight
-//   select    steps: every node as launches of templates on values, with a kernel for each bucket
+//   select    steps: every node as launches of templates on values
+//   prefetch  what a step fetches for the next product
+//   choose    a kernel for every step and bucket
 //   schedule  which program a step belongs to, and which values share storage
 //   bucket    launches and buffers: the steps once for every bucket
 //   memplan   offsets in the scratch arena
@@ -22,6 +24,7 @@ typedef enum {
 typedef struct {
     OperandKind kind;
     uint32_t id;
+    uint64_t offset; // of a weight, in bytes
 } Operand;
 
 typedef struct {
@@ -68,8 +71,10 @@ typedef struct {
 typedef struct PlanWork {
     Graph *graph;                            // with the constants that the planner adds
     uint32_t *values_weight, *scales_weight; // [weights of the graph] -> index of Plan.weights, NO_ID
+    uint32_t *bound_weight;                  // [weights of the graph] -> index of Plan.weights, NO_ID
     uint32_t *kv_scale; // [nodes] of rope_write, paged_attention -> index of Plan.weights
     KvLayer *kv;        // [nodes] of rope_write, paged_attention
+    bool *wide;         // [values]: act rows that keep their f32 values, for linear_f32
     uint32_t *uses;     // [values]
     NodeId *only_user;  // [values], of the values with one use
     Step *steps;
@@ -81,13 +86,13 @@ typedef struct PlanWork {
     BucketList buckets[ADA_PROGRAM_KINDS];
 } PlanWork;
 
+// Bytes of a row of k values as linears read it: f32, or on a GPU the act row of templates/lib/args.cuh.
+uint64_t act_row_bytes(const Target *t, uint64_t k, bool wide);
 // The buckets of each kind of program, ascending (bucket.c).
 void plan_buckets(const PassContext *c, const Plan *p, AdaProgramKind kind, BucketList *out);
 // What a step reads, writes and computes with `rows` tokens or rows of at most `seqs` sequences.
 void step_cost(const Step *s, uint32_t rows, uint32_t seqs, uint64_t *read, uint64_t *written,
                uint64_t *flops);
-// Gives every step its kernel for every bucket, and names the kernels (kernels.c).
-bool plan_kernels(Plan *p, const PassContext *c, Diags *d);
 // "layer 3: norm_add (models/families/qwen3.yaml:31)"
 const char *node_origin(Arena *a, const Node *n);
 // Room for one more item; the old array stays behind in the arena.

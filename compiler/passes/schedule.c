@@ -29,11 +29,36 @@ static const char *storage_name(Schedule *s, const Node *n) {
     return arena_printf(s->c->arena, STR_FMT ".%d", STR_ARG(name), n->layer);
 }
 
+// Whether linears read this value, and whoever makes it writes act rows.
+static bool is_act(const PlanWork *w, ValueId v) {
+    const Node *n = value_node(w->graph, v);
+    switch (n->op) {
+    case OP_rms_norm:
+    case OP_gate_up:
+    case OP_act_mul:
+    case OP_paged_attention:
+    case OP_expert_gate_up:
+    case OP_gather_rows: return true;
+    case OP_norm_add: return v == n->result + 1;
+    default: return false;
+    }
+}
+
+// Heads of attention are one row; the experts of a token have a row each.
+static uint64_t value_row_bytes(const Schedule *s, ValueId v) {
+    Type t = s->w->graph->values[v].type;
+    uint64_t all = 1, k = (uint64_t)t.dim[t.rank - 1];
+    for (uint32_t i = 1; i < t.rank; i++) all *= (uint64_t)t.dim[i];
+    if (!is_act(s->w, v)) return 4 * all;
+    bool experts = value_node(s->w->graph, v)->op == OP_expert_gate_up && t.rank == 3;
+    return experts ? all / k * act_row_bytes(s->c->target, k, false)
+                   : act_row_bytes(s->c->target, all, s->w->wide[v]);
+}
+
 static void new_storage(Schedule *s, ValueId v, const Node *n) {
     PlanWork *w = s->w;
     Type t = w->graph->values[v].type;
-    Storage st = {.row_bytes = 4, .count = t.dim[0] == DIM_R ? COUNT_ROWS : COUNT_TOKENS};
-    for (uint32_t i = 1; i < t.rank; i++) st.row_bytes *= (uint64_t)t.dim[i];
+    Storage st = {.row_bytes = value_row_bytes(s, v), .count = t.dim[0] == DIM_R ? COUNT_ROWS : COUNT_TOKENS};
     st.name = storage_name(s, n);
     w->storages = plan_grow(s->c->arena, w->storages, w->n_storages, &s->cap_storages, sizeof *w->storages);
     w->storages[w->n_storages] = st;
@@ -118,7 +143,8 @@ static bool give_roles(Schedule *s) {
     for (NodeId i = 0; i < g->n_nodes; i++) {
         const Node *n = &g->nodes[i];
         if (n->op == OP_gather_rows)
-            ok = give_role(s, n->inputs[0], ADA_ROLE_HIDDEN, 4ull * s->p->hidden) && ok;
+            ok = give_role(s, n->inputs[0], ADA_ROLE_HIDDEN, act_row_bytes(s->c->target, s->p->hidden, false)) &&
+                 ok;
         if (n->op == OP_output)
             ok = give_role(s, n->inputs[0], ADA_ROLE_LOGITS, 4ull * s->p->vocab_rows) && ok;
     }

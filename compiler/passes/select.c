@@ -61,13 +61,25 @@ static uint32_t weight_at(const Select *s, ValueId v, bool scales) {
     return scales ? s->w->scales_weight[id] : s->w->values_weight[id];
 }
 
-static const Operand none = {OPERAND_NONE, 0};
-static Operand value(ValueId v) { return (Operand){OPERAND_VALUE, v}; }
-static Operand role(AdaRole r) { return (Operand){OPERAND_ROLE, (uint32_t)r}; }
+static const Operand none = {OPERAND_NONE, 0, 0};
+static Operand value(ValueId v) { return (Operand){OPERAND_VALUE, v, 0}; }
+static Operand role(AdaRole r) { return (Operand){OPERAND_ROLE, (uint32_t)r, 0}; }
 static Operand weight(const Select *s, ValueId v) {
-    return (Operand){OPERAND_WEIGHT, weight_at(s, v, false)};
+    return (Operand){OPERAND_WEIGHT, weight_at(s, v, false), 0};
 }
-static Operand scales(const Select *s, ValueId v) { return (Operand){OPERAND_WEIGHT, weight_at(s, v, true)}; }
+static Operand scales(const Select *s, ValueId v) { return (Operand){OPERAND_WEIGHT, weight_at(s, v, true), 0}; }
+
+uint64_t act_row_bytes(const Target *t, uint64_t k, bool wide) {
+    if (!t->half_rows) return 4 * k;
+    return 2 * round_up(k, 64) + 16 + (wide ? round_up(4 * k, 16) : 0);
+}
+
+static bool is_gpu(const Select *s) { return s->c->target->half_rows; }
+
+// The x_pitch or out_pitch of an act value; rows of the host stand end to end.
+static uint64_t act_pitch(const Select *s, ValueId v, uint64_t k) {
+    return is_gpu(s) ? act_row_bytes(s->c->target, k, s->w->wide[v]) : 0;
+}
 
 static void take(Step *t, Operand o) {
     CHECK(t->n_args < TEMPLATE_ARGS_MAX);
@@ -119,7 +131,18 @@ static void cost_product(Select *s, Step *t, ValueId x, ValueId w, ValueId out) 
     t->flops_per_row = 2 * (uint64_t)type.dim[type.rank - 2] * (uint64_t)type.dim[type.rank - 1];
 }
 
-static const char *format_of(const Select *s, ValueId w) { return dtype_name(type_of(s, w).dtype); }
+static AdaLayout layout_of(const Select *s, ValueId w) { return s->p->weights[weight_at(s, w, false)].layout; }
+
+static const char *format_of(const Select *s, ValueId w) {
+    AdaLayout l = layout_of(s, w);
+    if (l == ADA_LAYOUT_MMA_F16 || l == ADA_LAYOUT_MMA_F16_PAIRS) return dtype_name(DT_F16);
+    return dtype_name(type_of(s, w).dtype);
+}
+
+static Operand bound(const Select *s, ValueId v) {
+    WeightId id = (WeightId)(node_weight(s->w->graph, def(s, v)) - s->w->graph->weights);
+    return is_gpu(s) ? (Operand){OPERAND_WEIGHT, s->w->bound_weight[id], 0} : none;
+}
 
 // ---- one function an op --------------------------------------------------------------------------------
 
@@ -128,6 +151,7 @@ static bool lower_embed(Select *s, const Node *n) {
     const PlanWeight *table = &s->p->weights[weight_at(s, n->inputs[0], false)];
     Step *t = node_step(s, n, "embed");
     take(t, weight(s, n->inputs[0]));
+    take(t, table->layout == ADA_LAYOUT_MMA_F16 ? scales(s, n->inputs[0]) : none);
     take(t, role(ADA_ROLE_IDS));
     take(t, value(n->result));
     take(t, role(ADA_ROLE_COUNTS));
@@ -164,10 +188,33 @@ static bool lower_softcap(Select *s, const Node *n) {
                : refuse(s, n, "only the result of a linear is capped");
 }
 
+// Rows of f32 weights are multiplied by f32 rows: routers, and what a checkpoint keeps in f32.
+static bool lower_linear_f32(Select *s, const Node *n, Step *t) {
+    const Node *cap = softcap_of(s, n->result), *join = only_user(s, n->result, OP_join);
+    bool bias = n->n_inputs == 3;
+    take(t, value(n->inputs[0]));
+    take(t, weight(s, n->inputs[1]));
+    take(t, bias ? weight(s, n->inputs[2]) : none);
+    take(t, value(n->result));
+    take(t, role(ADA_ROLE_COUNTS));
+    field_u(t, "n", last(s, n->result));
+    field_u(t, "k", last(s, n->inputs[0]));
+    field_u(t, "out_stride", last(s, join ? join->result : n->result));
+    field_u(t, "has_bias", bias);
+    field_f(t, "softcap", cap ? node_real(cap, "cap") : 0);
+    field_u(t, "count", t->count);
+    field_u(t, "x_pitch", act_pitch(s, n->inputs[0], last(s, n->inputs[0])));
+    field_u(t, "wide", s->w->wide[n->inputs[0]]);
+    return true;
+}
+
 static bool lower_linear(Select *s, const Node *n) {
     const Node *cap = softcap_of(s, n->result), *join = only_user(s, n->result, OP_join);
     if (type_of(s, n->inputs[0]).rank != 2) return refuse(s, n, "its input has heads");
-    Step *t = node_step(s, n, "linear");
+    bool rows = layout_of(s, n->inputs[1]) == ADA_LAYOUT_ROWS_F32;
+    Step *t = node_step(s, n, rows ? "linear_f32" : "linear");
+    cost_product(s, t, n->inputs[0], n->inputs[1], n->result);
+    if (rows) return lower_linear_f32(s, n, t);
     bool bias = n->n_inputs == 3;
     take(t, value(n->inputs[0]));
     take(t, weight(s, n->inputs[1]));
@@ -175,6 +222,7 @@ static bool lower_linear(Select *s, const Node *n) {
     take(t, bias ? weight(s, n->inputs[2]) : none);
     take(t, value(n->result));
     take(t, role(ADA_ROLE_COUNTS));
+    take(t, none);
     field_u(t, "n", last(s, n->result));
     field_u(t, "k", last(s, n->inputs[0]));
     field_n(t, "format", format_of(s, n->inputs[1]));
@@ -182,7 +230,8 @@ static bool lower_linear(Select *s, const Node *n) {
     field_u(t, "has_bias", bias);
     field_f(t, "softcap", cap ? node_real(cap, "cap") : 0);
     field_u(t, "count", t->count);
-    cost_product(s, t, n->inputs[0], n->inputs[1], n->result);
+    field_u(t, "x_pitch", act_pitch(s, n->inputs[0], last(s, n->inputs[0])));
+    field_u(t, "next_bytes", 0);
     return true;
 }
 
@@ -207,6 +256,7 @@ static bool norm_add_step(Select *s, const Node *n, const NormAdd *a) {
     take(t, out ? weight(s, a->w) : none);
     take(t, out ? value(a->out) : none);
     take(t, role(ADA_ROLE_COUNTS));
+    take(t, none);
     if (branch) t->updated = a->residual, t->update = n->result;
     field_u(t, "hidden", last(s, a->residual));
     field_f(t, "eps", a->eps);
@@ -214,6 +264,9 @@ static bool norm_add_step(Select *s, const Node *n, const NormAdd *a) {
     field_u(t, "has_post", post);
     field_u(t, "has_out", out);
     field_u(t, "count", t->count);
+    field_u(t, "out_pitch", out ? act_pitch(s, a->out, last(s, a->residual)) : 0);
+    field_u(t, "wide", out && s->w->wide[a->out]);
+    field_u(t, "next_bytes", 0);
     uint64_t row = row_bytes(s, a->residual);
     t->read_per_row = row * (1 + branch);
     t->write_per_row = row * ((uint64_t)branch + out);
@@ -255,12 +308,17 @@ static bool lower_gate_up(Select *s, const Node *n) {
     take(t, value(n->inputs[0]));
     take(t, weight(s, n->inputs[1]));
     take(t, scales(s, n->inputs[1]));
+    take(t, bound(s, n->inputs[1]));
     take(t, value(n->result));
     take(t, role(ADA_ROLE_COUNTS));
+    take(t, none);
     field_u(t, "f", last(s, n->result));
     field_u(t, "k", last(s, n->inputs[0]));
     field_n(t, "format", format_of(s, n->inputs[1]));
     field_n(t, "act", node_name(n, "act"));
+    field_u(t, "x_pitch", act_pitch(s, n->inputs[0], last(s, n->inputs[0])));
+    field_u(t, "out_pitch", act_pitch(s, n->result, last(s, n->result)));
+    field_u(t, "next_bytes", 0);
     cost_product(s, t, n->inputs[0], n->inputs[1], n->result);
     return true;
 }
@@ -272,6 +330,7 @@ static bool lower_act_mul(Select *s, const Node *n) {
     take(t, role(ADA_ROLE_COUNTS));
     field_u(t, "f", last(s, n->result));
     field_n(t, "act", node_name(n, "act"));
+    field_u(t, "out_pitch", act_pitch(s, n->result, last(s, n->result)));
     t->read_per_row = row_bytes(s, n->inputs[0]);
     t->write_per_row = row_bytes(s, n->result);
     t->flops_per_row = 8 * last(s, n->result);
@@ -292,13 +351,14 @@ static bool lower_rope_write(Select *s, const Node *n) {
     take(t, norm ? weight(s, n->inputs[3]) : none);
     take(t, norm ? weight(s, n->inputs[4]) : none);
     take(t, weight(s, n->inputs[2]));
-    take(t, (Operand){OPERAND_WEIGHT, s->w->kv_scale[layer]});
+    take(t, (Operand){OPERAND_WEIGHT, s->w->kv_scale[layer], 0});
     take(t, role(ADA_ROLE_POS));
     take(t, role(ADA_ROLE_SLOT));
-    take(t, (Operand){OPERAND_TABLE, layer});
-    take(t, (Operand){OPERAND_POOL, layer});
+    take(t, (Operand){OPERAND_TABLE, layer, 0});
+    take(t, (Operand){OPERAND_POOL, layer, 0});
     take(t, value(n->result));
     take(t, role(ADA_ROLE_COUNTS));
+    take(t, none);
     field_u(t, "heads", (uint64_t)node_int(n, "heads"));
     field_u(t, "kv_heads", (uint64_t)node_int(n, "kv_heads"));
     field_u(t, "head_dim", last(s, n->result));
@@ -308,6 +368,7 @@ static bool lower_rope_write(Select *s, const Node *n) {
     field_u(t, "page_tokens", s->p->page_tokens);
     field_u(t, "page_bytes", kv->page_bytes);
     field_u(t, "pages_per_seq", kv->pages_per_seq);
+    field_u(t, "next_bytes", 0);
     t->read_per_row = row_bytes(s, n->inputs[0]);
     t->write_per_row = row_bytes(s, n->result) + row_bytes(s, n->result + 1) / sizeof(float) * 2;
     t->flops_per_row = 4 * last(s, n->inputs[0]);
@@ -321,13 +382,15 @@ static bool lower_attention(Select *s, const Node *n) {
     uint64_t heads = (uint64_t)type_of(s, n->result).dim[1], dim = last(s, n->result);
     Step *t = node_step(s, n, "attention");
     take(t, value(n->inputs[0]));
-    take(t, (Operand){OPERAND_POOL, layer});
-    take(t, (Operand){OPERAND_WEIGHT, s->w->kv_scale[layer]});
-    take(t, (Operand){OPERAND_TABLE, layer});
+    take(t, (Operand){OPERAND_POOL, layer, 0});
+    take(t, (Operand){OPERAND_WEIGHT, s->w->kv_scale[layer], 0});
+    take(t, (Operand){OPERAND_TABLE, layer, 0});
     take(t, role(ADA_ROLE_POS));
     take(t, role(ADA_ROLE_SLOT));
     take(t, value(n->result));
     take(t, role(ADA_ROLE_COUNTS));
+    take(t, is_gpu(s) ? role(ADA_ROLE_WORK) : none);
+    take(t, none);
     field_u(t, "heads", heads);
     field_u(t, "kv_heads", (uint64_t)cache.dim[1]);
     field_u(t, "head_dim", dim);
@@ -337,6 +400,8 @@ static bool lower_attention(Select *s, const Node *n) {
     field_u(t, "page_tokens", s->p->page_tokens);
     field_u(t, "page_bytes", kv->page_bytes);
     field_u(t, "pages_per_seq", kv->pages_per_seq);
+    field_u(t, "out_pitch", act_pitch(s, n->result, heads * dim));
+    field_u(t, "next_bytes", 0);
     uint64_t keys = MIN(s->c->context, (uint64_t)CONTEXT_ASSUMED);
     if (kv->window) keys = MIN(keys, kv->window);
     t->read_per_row = t->write_per_row = row_bytes(s, n->result);
@@ -388,6 +453,7 @@ static bool lower_expert_gate_up(Select *s, const Node *n) {
     take(t, value(n->inputs[0]));
     take(t, weight(s, n->inputs[1]));
     take(t, scales(s, n->inputs[1]));
+    take(t, bound(s, n->inputs[1]));
     take(t, value(n->inputs[2]));
     take(t, value(n->result));
     take(t, role(ADA_ROLE_COUNTS));
@@ -397,33 +463,56 @@ static bool lower_expert_gate_up(Select *s, const Node *n) {
     field_u(t, "k", last(s, n->inputs[0]));
     field_n(t, "format", format_of(s, n->inputs[1]));
     field_n(t, "act", node_name(n, "act"));
+    field_u(t, "x_pitch", act_pitch(s, n->inputs[0], last(s, n->inputs[0])));
+    field_u(t, "out_pitch", act_pitch(s, n->result, last(s, n->result)));
     cost_experts(s, t, n->inputs[0], n->inputs[1], n->inputs[2], n->result);
     return true;
+}
+
+// All experts of a token, into `out`; their sum goes to `out` when weights is not NO_ID.
+static void moe_down_step(Select *s, const Node *n, const Node *e, ValueId weights, ValueId out) {
+    Step *t = node_step(s, n, "moe_down");
+    take(t, value(e->inputs[0]));
+    take(t, weight(s, e->inputs[1]));
+    take(t, scales(s, e->inputs[1]));
+    take(t, value(e->inputs[2]));
+    take(t, weights == NO_ID ? none : value(weights));
+    take(t, value(out));
+    take(t, role(ADA_ROLE_COUNTS));
+    field_u(t, "experts", (uint64_t)type_of(s, e->inputs[1]).dim[0]);
+    field_u(t, "topk", last(s, e->inputs[2]));
+    field_u(t, "n", last(s, out));
+    field_u(t, "k", last(s, e->inputs[0]));
+    field_n(t, "format", format_of(s, e->inputs[1]));
+    field_u(t, "x_pitch", act_pitch(s, e->inputs[0], last(s, e->inputs[0])));
+    field_u(t, "each", weights == NO_ID);
+    cost_experts(s, t, e->inputs[0], e->inputs[1], e->inputs[2], out);
 }
 
 static bool lower_expert_linear(Select *s, const Node *n) {
     if (!only_user(s, n->result, OP_combine)) return refuse(s, n, "its result is not combined over experts");
     if (type_of(s, n->inputs[0]).rank != 3) return refuse(s, n, "all experts of a token get the same input");
+    if (is_gpu(s)) moe_down_step(s, n, n, NO_ID, n->result);
     return true;
 }
 
 static bool lower_combine(Select *s, const Node *n) {
     const Node *e = def(s, n->inputs[0]);
     if (e->op != OP_expert_linear) return refuse(s, n, "what it sums is not a linear of experts");
-    Step *t = node_step(s, n, "moe_down");
-    take(t, value(e->inputs[0]));
-    take(t, weight(s, e->inputs[1]));
-    take(t, scales(s, e->inputs[1]));
-    take(t, value(e->inputs[2]));
+    if (!is_gpu(s)) {
+        moe_down_step(s, n, e, n->inputs[1], n->result);
+        return true;
+    }
+    Step *t = node_step(s, n, "moe_combine");
+    take(t, value(n->inputs[0]));
     take(t, value(n->inputs[1]));
     take(t, value(n->result));
     take(t, role(ADA_ROLE_COUNTS));
-    field_u(t, "experts", (uint64_t)type_of(s, e->inputs[1]).dim[0]);
-    field_u(t, "topk", last(s, e->inputs[2]));
+    field_u(t, "topk", last(s, n->inputs[1]));
     field_u(t, "n", last(s, n->result));
-    field_u(t, "k", last(s, e->inputs[0]));
-    field_n(t, "format", format_of(s, e->inputs[1]));
-    cost_experts(s, t, e->inputs[0], e->inputs[1], e->inputs[2], n->result);
+    t->read_per_row = row_bytes(s, n->inputs[0]);
+    t->write_per_row = row_bytes(s, n->result);
+    t->flops_per_row = 2 * last(s, n->inputs[1]) * last(s, n->result);
     return true;
 }
 
@@ -434,6 +523,7 @@ static bool lower_gather_rows(Select *s, const Node *n) {
     take(t, value(n->result));
     take(t, role(ADA_ROLE_COUNTS));
     field_u(t, "hidden", last(s, n->result));
+    field_u(t, "x_pitch", act_pitch(s, n->result, last(s, n->result)));
     t->read_per_row = t->write_per_row = row_bytes(s, n->result);
     return true;
 }
@@ -489,14 +579,17 @@ static void sampling_steps(Select *s) {
     static const AdaRole drawn[] = {ADA_ROLE_LOGITS, ADA_ROLE_SAMPLING, ADA_ROLE_NEXT, ADA_ROLE_STATUS,
                                     ADA_ROLE_COUNTS};
     for (size_t i = 0; i < COUNT_OF(drawn); i++) take(t, role(drawn[i]));
+    take(t, is_gpu(s) ? role(ADA_ROLE_WORK) : none);
     field_u(t, "vocab_rows", s->p->vocab_rows);
     field_u(t, "vocab", s->p->vocab);
     t->read_per_row = 4ull * s->p->vocab_rows;
     t->flops_per_row = 4ull * s->p->vocab_rows;
     t->origin = "sampling: logits to the next id";
     t = new_step(s, "advance", ADA_PROGRAM_ADVANCE);
-    static const AdaRole moved[] = {ADA_ROLE_NEXT, ADA_ROLE_IDS, ADA_ROLE_POS, ADA_ROLE_COUNTS};
+    static const AdaRole moved[] = {ADA_ROLE_NEXT, ADA_ROLE_IDS, ADA_ROLE_POS,
+                                    ADA_ROLE_COUNTS, ADA_ROLE_STATUS, ADA_ROLE_RING};
     for (size_t i = 0; i < COUNT_OF(moved); i++) take(t, role(moved[i]));
+    field_u(t, "rows_max", s->p->rows_max);
     t->read_per_row = 8, t->write_per_row = 8;
     t->origin = "sampling: the next id becomes the input of the next step";
 }
@@ -511,9 +604,16 @@ bool pass_select(Plan *p, const PassContext *c, Diags *d) {
             s.w->uses[g->nodes[i].inputs[j]]++;
             s.w->only_user[g->nodes[i].inputs[j]] = i;
         }
+    s.w->wide = ARENA_ARRAY(c->arena, bool, g->n_values);
+    for (NodeId i = 0; i < g->n_nodes; i++) {
+        const Node *n = &g->nodes[i];
+        if (n->op != OP_linear || layout_of(&s, n->inputs[1]) != ADA_LAYOUT_ROWS_F32) continue;
+        Op made = def(&s, n->inputs[0])->op;
+        s.w->wide[n->inputs[0]] = is_gpu(&s) && (made == OP_norm_add || made == OP_rms_norm);
+    }
     bool ok = true;
     for (NodeId i = 0; i < g->n_nodes; i++) ok = lower(&s, &g->nodes[i]) && ok;
     if (!ok) return false;
     sampling_steps(&s);
-    return plan_kernels(p, c, d);
+    return true;
 }

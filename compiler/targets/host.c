@@ -46,7 +46,7 @@ static bool host_choose(const Target *t, const KernelAsk *ask, KernelAnswer *out
     *out = (KernelAnswer){0};
     for (size_t i = 0; i <= COUNT_OF(grids); i++) {
         uint32_t grid = i < COUNT_OF(grids) ? grids[i] : MIN(units, 256u);
-        candidates[i] = (KernelChoice){grid, 1, 0, 0};
+        candidates[i] = (KernelChoice){.grid = grid, .threads = 1};
         candidates[i].shared_bytes = codegen_host_scratch(ask->template_, ask->spec, ask->n_spec);
         if (i == COUNT_OF(grids) && (grid & (grid - 1)) == 0) continue; // already there
         if (!host_legal(t, ask, &candidates[i], reason)) {
@@ -91,6 +91,9 @@ const Target target_host = {
     .barrier_us = 1,
     .block_us = 0.2,
     .page_tokens = 16,
+    .chunk = 256,
+    .batch = {1, 2, 4, 8, 16},
+    .n_batch = 5,
     .linear = {[DT_NVFP4] = ADA_LAYOUT_HOST_NVFP4,
                [DT_BF16] = ADA_LAYOUT_HOST_BF16,
                [DT_F16] = ADA_LAYOUT_HOST_F16,

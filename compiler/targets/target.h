@@ -13,9 +13,13 @@ typedef struct {
     uint64_t bytes_read, bytes_written, flops;
 } KernelAsk;
 
+enum { SCHEDULE_MAX = 6 };
 typedef struct {
     uint32_t grid, threads;
     uint64_t shared_bytes;
+    uint64_t work_bytes;              // of the `work` buffer
+    SpecField schedule[SCHEDULE_MAX]; // the template's schedule fields; none on the host
+    uint32_t n_schedule;
     double predicted_us;
 } KernelChoice;
 
@@ -45,6 +49,9 @@ typedef struct Target {
     double barrier_us;          // all blocks of a launch meet
     double block_us;            // handing one block to a unit
     uint32_t page_tokens;       // tokens of a KV page
+    bool half_rows;             // linears read fp16 rows with a scale (templates/lib/args.cuh), not fp32
+    uint32_t chunk;             // `chunk` and `batch` of recipes that name none
+    uint32_t batch[8], n_batch;
     AdaLayout linear[DT_COUNT]; // layout in which a linear reads weights of a type; 0: it cannot
     AdaLayout gather[DT_COUNT]; // layout of tables that are only gathered
     // Says in `reason` why a choice cannot run.

@@ -64,9 +64,14 @@ static bool open_model(Compile *c) {
 }
 
 static bool make_plan(Compile *c) {
-    const Recipe *r = &c->model.recipe;
+    Recipe *r = &c->model.recipe;
     c->target = target_find(str_of(r->target), r->at[RECIPE_target], c->diags);
     if (!c->target) return false;
+    if (!r->at[RECIPE_batch].src) {
+        r->batch.n = c->target->n_batch;
+        memcpy(r->batch.items, c->target->batch, r->batch.n * sizeof *r->batch.items);
+    }
+    if (!r->at[RECIPE_chunk].src) r->chunk = c->target->chunk;
     c->passes = (PassContext){
         .arena = c->arena,
         .target = c->target,

@@ -30,6 +30,8 @@ static const char *const role_names[ADA_ROLE_ROLES] = {
     [ADA_ROLE_SAMPLING] = "sampling",
     [ADA_ROLE_NEXT] = "next",
     [ADA_ROLE_STATUS] = "status",
+    [ADA_ROLE_RING] = "ring",
+    [ADA_ROLE_WORK] = "work",
 };
 
 const char *artifact_section_name(uint32_t kind) {

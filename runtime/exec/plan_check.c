@@ -116,6 +116,8 @@ static bool check_buffer(const PlanChecker *c, uint32_t i) {
         return bad(c, "buffer", i, "space %u, role %u", b->space, b->role);
     if ((b->role == ADA_ROLE_KV_POOL) != (b->space == ADA_SPACE_KV))
         return bad(c, "buffer", i, "KV pools and nothing else live in the KV space");
+    if ((b->role == ADA_ROLE_RING) != (b->space == ADA_SPACE_HOST))
+        return bad(c, "buffer", i, "the ring and nothing else lives in the host's memory");
     bool grouped = b->role == ADA_ROLE_KV_POOL || b->role == ADA_ROLE_BLOCK_TABLE;
     if (grouped ? b->index >= c->p->n_kv_groups : b->index != 0)
         return bad(c, "buffer", i, "index %u of %u KV groups", b->index, c->p->n_kv_groups);

@@ -1,4 +1,4 @@
-// The second half of select: the target chooses a kernel for every step and bucket; equal ones are one kernel
+// choose: the target chooses a kernel for every step and bucket; equal ones are one kernel
 // with a readable name.
 #include "compiler/passes/plan_work.h"
 #include "runtime/base/num.h"
@@ -11,6 +11,7 @@ static const struct {
     {"embed", "embed_{format}_h{hidden}", ""},
     {"norm_add", "norm_add_h{hidden}", "has_branch add has_post post has_out norm count rows"},
     {"linear", "linear_{format}_n{n}_k{k}", "has_bias bias softcap cap count rows"},
+    {"linear_f32", "linear_f32_n{n}_k{k}", "has_bias bias softcap cap count rows"},
     {"gate_up", "gate_up_{format}_{act}_f{f}_k{k}", ""},
     {"act_mul", "act_mul_{act}_f{f}", ""},
     {"rope_write", "rope_write_q{heads}_kv{kv_heads}_d{head_dim}", "has_norm norm"},
@@ -18,6 +19,7 @@ static const struct {
     {"moe_route", "moe_route_e{experts}_k{k}", ""},
     {"moe_gate_up", "moe_gate_up_{format}_{act}_e{experts}_f{f}_k{k}", ""},
     {"moe_down", "moe_down_{format}_e{experts}_n{n}_k{k}", ""},
+    {"moe_combine", "moe_combine_n{n}_k{topk}", ""},
     {"gather_rows", "gather_rows_h{hidden}", ""},
     {"sample", "sample_v{vocab_rows}", ""},
     {"advance", "advance_step", ""},
@@ -68,13 +70,18 @@ static void base_name(const Step *s, StrBuf *b) {
     }
 }
 
-static bool same_spec(const PlanKernel *k, const Step *s) {
-    if (strcmp(k->template_, s->template_) || k->n_spec != s->n_spec) return false;
-    for (uint32_t i = 0; i < s->n_spec; i++) {
-        const SpecField *a = &k->spec[i], *b = &s->spec[i];
-        if (a->kind == 'n' ? strcmp(a->n, b->n) != 0 : a->kind == 'f' ? a->f != b->f : a->u != b->u)
-            return false;
-    }
+static bool same_field(const SpecField *a, const SpecField *b) {
+    return a->kind == 'n' ? !strcmp(a->n, b->n) : a->kind == 'f' ? a->f == b->f : a->u == b->u;
+}
+
+static bool same_kernel(const PlanKernel *k, const Step *s, const KernelChoice *c) {
+    if (strcmp(k->template_, s->template_) || k->n_spec != s->n_spec + c->n_schedule ||
+        k->threads != c->threads || k->shared_bytes != c->shared_bytes)
+        return false;
+    for (uint32_t i = 0; i < s->n_spec; i++)
+        if (!same_field(&k->spec[i], &s->spec[i])) return false;
+    for (uint32_t i = 0; i < c->n_schedule; i++)
+        if (!same_field(&k->spec[s->n_spec + i], &c->schedule[i])) return false;
     return true;
 }
 
@@ -96,18 +103,20 @@ static uint32_t intern(Chooser *x, const Step *s, const KernelChoice *choice, bo
     Plan *p = x->p;
     *added = false;
     for (uint32_t i = 0; i < p->n_kernels; i++)
-        if (p->kernels[i].threads == choice->threads && p->kernels[i].shared_bytes == choice->shared_bytes &&
-            same_spec(&p->kernels[i], s))
-            return i;
+        if (same_kernel(&p->kernels[i], s, choice)) return i;
     *added = true;
     StrBuf b = {0};
     base_name(s, &b);
+    for (uint32_t i = 0; i < choice->n_schedule; i++)
+        if (!strcmp(choice->schedule[i].key, "cols") && choice->schedule[i].u)
+            buf_printf(&b, "_t%llu", 8 * (unsigned long long)choice->schedule[i].u);
     const char *base = arena_strdup(x->c->arena, buf_cstr(&b)), *name = base;
     buf_free(&b);
     for (uint32_t n = 2; name_taken(p, name); n++) name = arena_printf(x->c->arena, "%s_%u", base, n);
-    PlanKernel k = {.name = name, .template_ = s->template_, .n_spec = s->n_spec};
-    k.spec = ARENA_ARRAY(x->c->arena, SpecField, s->n_spec);
+    PlanKernel k = {.name = name, .template_ = s->template_, .n_spec = s->n_spec + choice->n_schedule};
+    k.spec = ARENA_ARRAY(x->c->arena, SpecField, k.n_spec);
     memcpy(k.spec, s->spec, s->n_spec * sizeof *s->spec);
+    memcpy(k.spec + s->n_spec, choice->schedule, choice->n_schedule * sizeof *s->spec);
     k.threads = choice->threads, k.shared_bytes = choice->shared_bytes;
     p->kernels = plan_grow(x->c->arena, p->kernels, p->n_kernels, &x->cap_kernels, sizeof *p->kernels);
     p->kernels[p->n_kernels] = k;
@@ -154,7 +163,7 @@ static bool choose(Chooser *x, Step *s, uint32_t i, uint32_t bucket, uint64_t *t
     return true;
 }
 
-bool plan_kernels(Plan *p, const PassContext *c, Diags *d) {
+bool pass_choose(Plan *p, const PassContext *c, Diags *d) {
     Chooser x = {.p = p, .c = c, .d = d};
     PlanWork *w = p->work;
     size_t kernels_max = 0;

@@ -1,0 +1,54 @@
+// prefetch: on a GPU, launches that leave the memory idle fetch into L2 what the next matrix product reads
+// first. Weights depend on nothing, so this is safe anywhere; each launch takes the bytes that memory can
+// deliver while it runs, one range after the other.
+#include "compiler/passes/plan_work.h"
+#include "runtime/base/num.h"
+
+// Microseconds in which a launch hardly reads memory: all of a small kernel, the end of a matrix product.
+enum { PREFETCH_LINE = 128 };
+static const struct {
+    const char *template_;
+    double idle_us;
+} idle[] = {{"norm_add", 2.5}, {"rope_write", 2.0}, {"attention", 3.0}, {"linear", 0.7}, {"gate_up", 0.7}};
+
+static double idle_us(const Step *s) {
+    for (size_t i = 0; s->template_ && i < COUNT_OF(idle); i++)
+        if (!strcmp(idle[i].template_, s->template_)) return idle[i].idle_us;
+    return 0;
+}
+
+// The weight that a matrix product streams; NO_ID: the step streams none that is known before it runs.
+static uint32_t streamed(const Plan *p, const Step *s) {
+    bool product = s->template_ && (!strcmp(s->template_, "linear") || !strcmp(s->template_, "gate_up"));
+    if (!product || s->args[1].kind != OPERAND_WEIGHT) return NO_ID;
+    return p->weights[s->args[1].id].kind == PLAN_WEIGHT_VALUES ? s->args[1].id : NO_ID;
+}
+
+static SpecField *next_bytes(Step *s) {
+    for (uint32_t i = 0; i < s->n_spec; i++)
+        if (!strcmp(s->spec[i].key, "next_bytes")) return &s->spec[i];
+    return NULL;
+}
+
+bool pass_prefetch(Plan *p, const PassContext *c, Diags *d) {
+    PlanWork *w = p->work;
+    (void)d;
+    if (!c->target->half_rows) return true;
+    for (uint32_t i = 0; i < w->n_steps; i++) {
+        uint32_t weight = streamed(p, &w->steps[i]), first = i;
+        if (weight == NO_ID) continue;
+        // The launches since the product before, that one included.
+        while (first > 0 && (first == i || streamed(p, &w->steps[first]) == NO_ID)) first--;
+        uint64_t offset = 0, left = MIN(p->weights[weight].bytes, c->target->l2_bytes / 2);
+        for (uint32_t j = first; j < i && left; j++) {
+            SpecField *bytes = next_bytes(&w->steps[j]);
+            uint64_t n = (uint64_t)(idle_us(&w->steps[j]) * c->target->dram_gbs * 1e3);
+            n = MIN(left, n / PREFETCH_LINE * PREFETCH_LINE);
+            if (!bytes || !n) continue;
+            bytes->u = n; // `next` is the last argument
+            w->steps[j].args[w->steps[j].n_args - 1] = (Operand){OPERAND_WEIGHT, weight, offset};
+            offset += n, left -= n;
+        }
+    }
+    return true;
+}
