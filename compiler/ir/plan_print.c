@@ -3,9 +3,10 @@
 #include "compiler/ir/text.h"
 #include "runtime/base/num.h"
 
-const char *const plan_space_names[ADA_SPACE_SPACES] = {
-    [ADA_SPACE_SCRATCH] = "scratch", [ADA_SPACE_STATE] = "state", [ADA_SPACE_KV] = "kv",
-    [ADA_SPACE_HOST] = "host"};
+const char *const plan_space_names[ADA_SPACE_SPACES] = {[ADA_SPACE_SCRATCH] = "scratch",
+                                                        [ADA_SPACE_STATE] = "state",
+                                                        [ADA_SPACE_KV] = "kv",
+                                                        [ADA_SPACE_HOST] = "host"};
 const char *const plan_role_names[ADA_ROLE_ROLES] = {
     [ADA_ROLE_NONE] = "none",     [ADA_ROLE_COUNTS] = "counts",
     [ADA_ROLE_IDS] = "ids",       [ADA_ROLE_POS] = "pos",

@@ -328,7 +328,8 @@ static void check_arg(Verify *v, const Template *t, const TemplateArg *arg, cons
     }
     if (!weight) touch(v, a->index, arg->writes);
     if (packed) {
-        if (a->offset && !str_is(arg->name, "next")) wrong(v, "`" STR_FMT "` starts inside a weight", STR_ARG(arg->name));
+        if (a->offset && !str_is(arg->name, "next"))
+            wrong(v, "`" STR_FMT "` starts inside a weight", STR_ARG(arg->name));
         return;
     }
     if (str_is(arg->type, "kv")) {

@@ -174,8 +174,7 @@ static bool read_values(Stream *s, const Piece *p, uint64_t row, uint64_t n, uin
 
 static void constant_values(const Stream *s, uint64_t first, uint64_t n, uint8_t *out) {
     uint64_t size = s->layout->format == WF_F32 ? 4 : 2;
-    for (uint64_t i = 0; i < n; i++)
-        put_value(s, s->g->data[first + i] + s->g->add, out + i * size);
+    for (uint64_t i = 0; i < n; i++) put_value(s, s->g->data[first + i] + s->g->add, out + i * size);
 }
 
 // Calls for every piece that rows [row, row + n) of the weight touch. in: codes or values; scales: NVFP4.

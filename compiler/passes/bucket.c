@@ -57,7 +57,8 @@ static uint64_t work_bytes(const Bucket *b) {
     for (uint32_t i = 0; i < b->w->n_steps; i++) {
         const Step *s = &b->w->steps[i];
         for (uint32_t j = 0; j < s->n_args; j++)
-            if (s->args[j].kind == OPERAND_ROLE && s->args[j].id == ADA_ROLE_WORK) most = MAX(most, WORK_LEAST);
+            if (s->args[j].kind == OPERAND_ROLE && s->args[j].id == ADA_ROLE_WORK)
+                most = MAX(most, WORK_LEAST);
         for (uint32_t j = 0; s->kernels && j < b->w->buckets[s->program].n; j++)
             most = MAX(most, s->kernels[j].choice.work_bytes);
     }

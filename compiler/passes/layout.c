@@ -141,8 +141,7 @@ static unsigned use_of(const Node *n, uint32_t input) {
     if (n->op == OP_embed) return USED_GATHER;
     bool pairs = n->op == OP_gate_up || n->op == OP_expert_gate_up;
     if (pairs && input == 1) return USED_LINEAR | USED_PAIRS;
-    bool linear =
-        n->op == OP_linear || n->op == OP_expert_linear;
+    bool linear = n->op == OP_linear || n->op == OP_expert_linear;
     return linear && input == 1 ? USED_LINEAR : USED_VECTOR;
 }
 

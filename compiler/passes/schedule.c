@@ -143,7 +143,8 @@ static bool give_roles(Schedule *s) {
     for (NodeId i = 0; i < g->n_nodes; i++) {
         const Node *n = &g->nodes[i];
         if (n->op == OP_gather_rows)
-            ok = give_role(s, n->inputs[0], ADA_ROLE_HIDDEN, act_row_bytes(s->c->target, s->p->hidden, false)) &&
+            ok = give_role(s, n->inputs[0], ADA_ROLE_HIDDEN,
+                           act_row_bytes(s->c->target, s->p->hidden, false)) &&
                  ok;
         if (n->op == OP_output)
             ok = give_role(s, n->inputs[0], ADA_ROLE_LOGITS, 4ull * s->p->vocab_rows) && ok;

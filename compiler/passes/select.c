@@ -67,7 +67,9 @@ static Operand role(AdaRole r) { return (Operand){OPERAND_ROLE, (uint32_t)r, 0};
 static Operand weight(const Select *s, ValueId v) {
     return (Operand){OPERAND_WEIGHT, weight_at(s, v, false), 0};
 }
-static Operand scales(const Select *s, ValueId v) { return (Operand){OPERAND_WEIGHT, weight_at(s, v, true), 0}; }
+static Operand scales(const Select *s, ValueId v) {
+    return (Operand){OPERAND_WEIGHT, weight_at(s, v, true), 0};
+}
 
 uint64_t act_row_bytes(const Target *t, uint64_t k, bool wide) {
     if (!t->half_rows) return 4 * k;
@@ -131,7 +133,9 @@ static void cost_product(Select *s, Step *t, ValueId x, ValueId w, ValueId out) 
     t->flops_per_row = 2 * (uint64_t)type.dim[type.rank - 2] * (uint64_t)type.dim[type.rank - 1];
 }
 
-static AdaLayout layout_of(const Select *s, ValueId w) { return s->p->weights[weight_at(s, w, false)].layout; }
+static AdaLayout layout_of(const Select *s, ValueId w) {
+    return s->p->weights[weight_at(s, w, false)].layout;
+}
 
 static const char *format_of(const Select *s, ValueId w) {
     AdaLayout l = layout_of(s, w);
@@ -586,7 +590,7 @@ static void sampling_steps(Select *s) {
     t->flops_per_row = 4ull * s->p->vocab_rows;
     t->origin = "sampling: logits to the next id";
     t = new_step(s, "advance", ADA_PROGRAM_ADVANCE);
-    static const AdaRole moved[] = {ADA_ROLE_NEXT, ADA_ROLE_IDS, ADA_ROLE_POS,
+    static const AdaRole moved[] = {ADA_ROLE_NEXT,   ADA_ROLE_IDS,    ADA_ROLE_POS,
                                     ADA_ROLE_COUNTS, ADA_ROLE_STATUS, ADA_ROLE_RING};
     for (size_t i = 0; i < COUNT_OF(moved); i++) take(t, role(moved[i]));
     field_u(t, "rows_max", s->p->rows_max);

@@ -38,11 +38,14 @@ static bool cuda_emit(const Target *t, Arena *a, const Plan *p, const char *emit
         .tflops_acc32 = acc32, .tflops_acc16 = acc16, .launch_us = 1.3, .barrier_us = 1.0, .block_us = 0,    \
         .page_tokens = 64, .half_rows = true, .chunk = 1024, .batch = {1, 2, 4, 8, 16, 32, 64},              \
         .n_batch = 7,                                                                                        \
-        .linear = {[DT_NVFP4] = ADA_LAYOUT_MMA_NVFP4, [DT_BF16] = ADA_LAYOUT_MMA_F16,                        \
-                   [DT_F16] = ADA_LAYOUT_MMA_F16, [DT_F32] = ADA_LAYOUT_ROWS_F32},                           \
-        .gather = {[DT_BF16] = ADA_LAYOUT_ROWS_BF16, [DT_F16] = ADA_LAYOUT_ROWS_F32,                         \
+        .linear = {[DT_NVFP4] = ADA_LAYOUT_MMA_NVFP4,                                                        \
+                   [DT_BF16] = ADA_LAYOUT_MMA_F16,                                                           \
+                   [DT_F16] = ADA_LAYOUT_MMA_F16,                                                            \
                    [DT_F32] = ADA_LAYOUT_ROWS_F32},                                                          \
-        .legal = cuda_legal, .choose = cuda_choose, .emit = cuda_emit,                    \
+        .gather = {[DT_BF16] = ADA_LAYOUT_ROWS_BF16,                                                         \
+                   [DT_F16] = ADA_LAYOUT_ROWS_F32,                                                           \
+                   [DT_F32] = ADA_LAYOUT_ROWS_F32},                                                          \
+        .legal = cuda_legal, .choose = cuda_choose, .emit = cuda_emit,                                       \
     }
 
 const Target targets_cuda[] = {

@@ -34,23 +34,23 @@ typedef struct {
 
 typedef struct Target {
     const char *name, *about;
-    const char *not_yet;        // why no plan can be made for it, NULL when one can
-    uint32_t sm;                // 89, 90; 0: no GPU
-    uint32_t units;             // SMs; for a CPU the cores that predictions assume
-    uint32_t blocks_min;        // a launch that can be cut has at least this many blocks
-    double clock_ghz;           // boost
-    double dram_gbs;            // effective, not the data sheet's
-    uint64_t l2_bytes;          // last level cache
-    uint64_t shared_bytes;      // shared memory a block may have; for a CPU, scratch of a thread
-    uint64_t memory_bytes;      // of one device; 0: as much as the machine has
-    double tflops_acc32;        // fp16 products summed in fp32 (a CPU: fp32), dense, sustained
-    double tflops_acc16;        // summed in fp16; 0: no such instruction
-    double launch_us;           // from the end of one kernel to the start of the next, in a replayed graph
-    double barrier_us;          // all blocks of a launch meet
-    double block_us;            // handing one block to a unit
-    uint32_t page_tokens;       // tokens of a KV page
-    bool half_rows;             // linears read fp16 rows with a scale (templates/lib/args.cuh), not fp32
-    uint32_t chunk;             // `chunk` and `batch` of recipes that name none
+    const char *not_yet;   // why no plan can be made for it, NULL when one can
+    uint32_t sm;           // 89, 90; 0: no GPU
+    uint32_t units;        // SMs; for a CPU the cores that predictions assume
+    uint32_t blocks_min;   // a launch that can be cut has at least this many blocks
+    double clock_ghz;      // boost
+    double dram_gbs;       // effective, not the data sheet's
+    uint64_t l2_bytes;     // last level cache
+    uint64_t shared_bytes; // shared memory a block may have; for a CPU, scratch of a thread
+    uint64_t memory_bytes; // of one device; 0: as much as the machine has
+    double tflops_acc32;   // fp16 products summed in fp32 (a CPU: fp32), dense, sustained
+    double tflops_acc16;   // summed in fp16; 0: no such instruction
+    double launch_us;      // from the end of one kernel to the start of the next, in a replayed graph
+    double barrier_us;     // all blocks of a launch meet
+    double block_us;       // handing one block to a unit
+    uint32_t page_tokens;  // tokens of a KV page
+    bool half_rows;        // linears read fp16 rows with a scale (templates/lib/args.cuh), not fp32
+    uint32_t chunk;        // `chunk` and `batch` of recipes that name none
     uint32_t batch[8], n_batch;
     AdaLayout linear[DT_COUNT]; // layout in which a linear reads weights of a type; 0: it cannot
     AdaLayout gather[DT_COUNT]; // layout of tables that are only gathered

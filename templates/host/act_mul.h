@@ -4,7 +4,7 @@
 #include "templates/host/tiles.h"
 
 typedef struct {
-    uint32_t f, act;
+    uint32_t f, act, out_pitch; // out_pitch: GPUs
 } ActMulSpec;
 
 INLINE void act_mul(void *const *args, uint32_t block, uint32_t n_blocks, void *scratch, ActMulSpec s) {

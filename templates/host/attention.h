@@ -11,7 +11,7 @@ typedef struct {
     float scale;
     uint32_t window;
     float softcap;
-    uint32_t page_tokens, page_bytes, pages_per_seq;
+    uint32_t page_tokens, page_bytes, pages_per_seq, out_pitch, next_bytes; // the last two: GPUs
 } AttentionSpec;
 
 enum { ATTENTION_PAIR = 2 }; // query heads that share one expansion of a key

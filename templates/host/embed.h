@@ -36,9 +36,9 @@ INLINE float embed_value(const void *table, uint32_t row, uint32_t col, EmbedSpe
 }
 
 INLINE void embed(void *const *args, uint32_t block, uint32_t n_blocks, void *scratch, EmbedSpec s) {
-    const int32_t *ids = args[1];
-    float *out = args[2];
-    Range tokens = range_of_block(((const uint32_t *)args[3])[COUNT_TOKENS], block, n_blocks);
+    const int32_t *ids = args[2]; // args[1]: factors of rows, which host tables do not need
+    float *out = args[3];
+    Range tokens = range_of_block(((const uint32_t *)args[4])[COUNT_TOKENS], block, n_blocks);
     (void)scratch;
     for (uint32_t t = tokens.begin; t < tokens.end; t++) {
         uint32_t id = (uint32_t)ids[t];

@@ -4,7 +4,7 @@
 #include "templates/host/tiles.h"
 
 typedef struct {
-    uint32_t f, k, format, act;
+    uint32_t f, k, format, act, x_pitch, out_pitch, next_bytes; // the last three: GPUs
 } GateUpSpec;
 
 INLINE void gate_up_store(const float *gate, const float *up, const float *gate_scale, const float *up_scale,
@@ -22,8 +22,8 @@ INLINE void gate_up(void *const *args, uint32_t block, uint32_t n_blocks, void *
     enum { STRIDE = PASS_ROWS + TILE_ROWS }; // up rows may start inside a tile
     const float *x = args[0], *row_scale = args[2];
     const uint8_t *w = args[1];
-    float *out = args[3];
-    const uint32_t n_tok = ((const uint32_t *)args[4])[COUNT_TOKENS];
+    float *out = args[4];
+    const uint32_t n_tok = ((const uint32_t *)args[5])[COUNT_TOKENS];
     TileScratch *ts = scratch;
     Range groups = range_of_block(u32_div_up(s.f, GROUP_ROWS), block, n_blocks);
     const uint32_t end = u32_min(groups.end * GROUP_ROWS, s.f);

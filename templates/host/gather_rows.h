@@ -4,7 +4,7 @@
 #include "templates/host/math.h"
 
 typedef struct {
-    uint32_t hidden;
+    uint32_t hidden, x_pitch; // x_pitch: GPUs
 } GatherRowsSpec;
 
 INLINE void gather_rows(void *const *args, uint32_t block, uint32_t n_blocks, void *scratch,

@@ -5,8 +5,8 @@
 
 typedef struct {
     uint32_t n, k, format, out_stride, has_bias;
-    float softcap; // 0: none
-    uint32_t count;
+    float softcap;                       // 0: none
+    uint32_t count, x_pitch, next_bytes; // the last two: GPUs
 } LinearSpec;
 
 // One token's rows [row, row + n_rows).

@@ -4,7 +4,7 @@
 #include "templates/host/gate_up.h"
 
 typedef struct {
-    uint32_t experts, topk, f, k, format, act;
+    uint32_t experts, topk, f, k, format, act, x_pitch, out_pitch; // pitches: GPUs
 } MoeGateUpSpec;
 
 INLINE void moe_gate_up(void *const *args, uint32_t block, uint32_t n_blocks, void *scratch,
@@ -12,9 +12,9 @@ INLINE void moe_gate_up(void *const *args, uint32_t block, uint32_t n_blocks, vo
     enum { STRIDE = PASS_ROWS + TILE_ROWS };
     const float *x = args[0], *row_scale = args[2];
     const uint8_t *w = args[1];
-    const int32_t *ids = args[3];
-    float *out = args[4];
-    const uint32_t n_pairs = ((const uint32_t *)args[5])[COUNT_TOKENS] * s.topk;
+    const int32_t *ids = args[4];
+    float *out = args[5];
+    const uint32_t n_pairs = ((const uint32_t *)args[6])[COUNT_TOKENS] * s.topk;
     const size_t expert_bytes = u32_div_up(2 * s.f, TILE_ROWS) * tile_bytes(s.format, s.k);
     TileScratch *ts = scratch;
     Range groups = range_of_block(u32_div_up(s.f, GROUP_ROWS), block, n_blocks);

@@ -7,8 +7,8 @@
 
 typedef struct {
     uint32_t heads, kv_heads, head_dim, has_norm;
-    float eps, factor; // cos and sin are multiplied by factor
-    uint32_t page_tokens, page_bytes, pages_per_seq;
+    float eps, factor;                                           // cos and sin are multiplied by factor
+    uint32_t page_tokens, page_bytes, pages_per_seq, next_bytes; // next_bytes: GPUs
 } RopeWriteSpec;
 
 // x[D] -> out[D]; turn: cos[D/2], then sin[D/2].

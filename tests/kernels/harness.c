@@ -37,16 +37,21 @@ static SpecField parse_field(Arena *a, TemplateField f, const char *value) {
 
 static PlanKernel parse_kernel(Kernels *k, uint32_t number, const char *spec) {
     char *save = NULL, *words = arena_strdup(&k->arena, spec), *name = strtok_r(words, " ", &save);
+    char *word = NULL;
     Template t;
     CHECK(template_find(name, &t));
     PlanKernel kernel = {
         .name = arena_printf(&k->arena, "kernel_%u", number), .template_ = t.name, .n_spec = t.n_fields};
     kernel.spec = ARENA_ARRAY(&k->arena, SpecField, t.n_fields + 1);
     for (uint32_t i = 0; i < t.n_fields; i++) {
-        char *word = strtok_r(NULL, " ", &save), *equals = word ? strchr(word, '=') : NULL;
-        CHECK(equals && str_eq(t.fields[i].key, (Str){word, (size_t)(equals - word)}));
-        kernel.spec[i] = parse_field(&k->arena, t.fields[i], equals + 1);
+        if (!word) word = strtok_r(NULL, " ", &save);
+        char *equals = word ? strchr(word, '=') : NULL;
+        CHECK(!word || equals);
+        bool given = word && str_eq(t.fields[i].key, (Str){word, (size_t)(equals - word)});
+        kernel.spec[i] = parse_field(&k->arena, t.fields[i], given ? equals + 1 : "0");
+        if (given) word = NULL;
     }
+    CHECK(!word && !strtok_r(NULL, " ", &save)); // every word named a field
     return kernel;
 }
 

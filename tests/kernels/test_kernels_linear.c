@@ -52,7 +52,7 @@ static TestWeight weight(uint32_t format, uint64_t seed, uint32_t stack, uint32_
 static void run_linear(uint32_t id, const float *x, const TestWeight *w, const float *bias, float *out,
                        uint32_t n_tok, uint32_t grid) {
     uint32_t counts[4] = {n_tok, n_tok};
-    void *args[] = {(void *)x, w->packed, w->row_scale, (void *)bias, out, counts};
+    void *args[] = {(void *)x, w->packed, w->row_scale, (void *)bias, out, counts, NULL};
     kernels_run(&kernels, id, args, grid);
 }
 
@@ -183,7 +183,7 @@ static void gate_up_random(void **state) {
             for (uint32_t n_tok = 1; n_tok <= TOKENS; n_tok += 2) {
                 float *out = fenced_alloc((size_t)n_tok * n * sizeof *out);
                 uint32_t counts[4] = {n_tok};
-                void *args[] = {x, w.packed, w.row_scale, out, counts};
+                void *args[] = {x, w.packed, w.row_scale, NULL, out, counts, NULL};
                 kernels_run(&kernels, gate_id[s][f], args, 1 + n_tok % 3);
                 check_close(kernels.specs[gate_id[s][f]], out, want, (size_t)n_tok * n, 2e-5);
                 fenced_free(out);
@@ -210,7 +210,7 @@ static void moe_gate_up_random(void **state) {
         random_fill(51, x, MOE_TOKENS * MOE_K, 0.2f);
         moe_ids(ids);
         uint32_t counts[4] = {MOE_TOKENS};
-        void *args[] = {x, w.packed, w.row_scale, ids, out, counts};
+        void *args[] = {x, w.packed, w.row_scale, NULL, ids, out, counts};
         kernels_run(&kernels, moe_gate_id[f], args, 2);
         for (uint32_t p = 0; p < MOE_TOKENS * TOPK; p++) {
             uint32_t first = (uint32_t)ids[p] * 2 * MOE_F;
@@ -220,7 +220,7 @@ static void moe_gate_up_random(void **state) {
             check_close(kernels.specs[moe_gate_id[f]], out + p * MOE_F, want, MOE_F, 1e-5);
         }
         float one[TOPK * MOE_F]; // the last token alone
-        void *alone[] = {x + (MOE_TOKENS - 1) * MOE_K,  w.packed, w.row_scale,
+        void *alone[] = {x + (MOE_TOKENS - 1) * MOE_K,  w.packed, w.row_scale, NULL,
                          ids + (MOE_TOKENS - 1) * TOPK, one,      counts};
         counts[0] = 1;
         kernels_run(&kernels, moe_gate_id[f], alone, 1);

@@ -24,7 +24,7 @@ static void setup(void) {
     for (uint32_t i = 0; i < 2; i++)
         route_id[i] = kernels_add(&kernels, "moe_route experts=%d k=%d norm=%u", EXPERTS, TOPK, i);
     gather_id = kernels_add(&kernels, "gather_rows hidden=%d", HIDDEN);
-    advance_id = kernels_add(&kernels, "advance");
+    advance_id = kernels_add(&kernels, "advance rows_max=4");
 }
 
 static void embed_rows(void **state) {
@@ -52,7 +52,7 @@ static void embed_rows(void **state) {
         const int32_t ids[TOKENS] = {0, 36, 16, 15, -1, VOCAB, 5};
         uint32_t counts[4] = {TOKENS};
         float *out = fenced_alloc(TOKENS * HIDDEN * sizeof *out);
-        void *args[] = {table, (void *)ids, out, counts};
+        void *args[] = {table, NULL, (void *)ids, out, counts};
         kernels_run(&kernels, embed_id[f], args, 3);
         for (uint32_t t = 0; t < TOKENS; t++)
             for (uint32_t i = 0; i < HIDDEN; i++) {
@@ -166,9 +166,10 @@ static void gather_and_advance(void **state) {
     (void)state;
     float x[TOKENS * HIDDEN], *out = fenced_alloc(3 * HIDDEN * sizeof *out);
     int32_t rows[3] = {6, 0, 3}, next[3] = {11, 12, 13}, ids[TOKENS] = {0}, pos[TOKENS] = {7, 8, 9, 10};
-    uint32_t counts[4] = {TOKENS, 3};
+    uint32_t counts[4] = {TOKENS, 3, 6}, status[3] = {ROW_OK, ROW_NOT_FINITE, ROW_OK};
+    uint8_t *ring = fenced_alloc(RING_SLOTS * RING_SLOT_BYTES(4));
     random_fill(5, x, TOKENS * HIDDEN, 1);
-    void *gather[] = {x, rows, out, counts}, *advance[] = {next, ids, pos, counts};
+    void *gather[] = {x, rows, out, counts}, *advance[] = {next, ids, pos, counts, status, ring};
     kernels_run(&kernels, gather_id, gather, 2);
     for (uint32_t r = 0; r < 3; r++)
         assert_memory_equal(out + r * HIDDEN, x + rows[r] * HIDDEN, HIDDEN * sizeof *x);
@@ -176,6 +177,12 @@ static void gather_and_advance(void **state) {
     const int32_t ids_want[TOKENS] = {11, 12, 13}, pos_want[TOKENS] = {8, 9, 10, 10};
     assert_memory_equal(ids, ids_want, sizeof ids);
     assert_memory_equal(pos, pos_want, sizeof pos);
+    const RingSlot *told = (const RingSlot *)(const void *)(ring + 6 % RING_SLOTS * RING_SLOT_BYTES(4));
+    assert_int_equal(told->done, 7);
+    assert_int_equal(counts[COUNT_STEP], 7);
+    assert_memory_equal(told + 1, next, sizeof next);
+    assert_memory_equal((const uint32_t *)(told + 1) + 4, status, sizeof status);
+    fenced_free(ring);
     fenced_free(out);
 }
 

@@ -17,7 +17,7 @@ static void setup(void) {
 static int32_t draw(uint32_t id, float *logits, SamplingRow *row, uint32_t *status) {
     int32_t *next = fenced_alloc(sizeof *next);
     uint32_t counts[4] = {0, 1};
-    void *args[] = {logits, row, next, status, counts};
+    void *args[] = {logits, row, next, status, counts, NULL};
     kernels_run(&kernels, id, args, 1);
     int32_t token = *next;
     fenced_free(next);

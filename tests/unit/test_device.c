@@ -15,10 +15,11 @@ static CodeImages images;
 
 static int compile_once(void **state) {
     (void)state;
-    static SpecField hidden = {.key = "hidden", .kind = 'u', .u = 4};
+    static SpecField hidden[] = {{.key = "hidden", .kind = 'u', .u = 4}, {.key = "x_pitch", .kind = 'u'}};
+    static SpecField rows_max = {.key = "rows_max", .kind = 'u', .u = 5};
     static PlanKernel kernels[] = {
-        {.name = "gather", .template_ = "gather_rows", .spec = &hidden, .n_spec = 1},
-        {.name = "step", .template_ = "advance"}};
+        {.name = "gather", .template_ = "gather_rows", .spec = hidden, .n_spec = 2},
+        {.name = "step", .template_ = "advance", .spec = &rows_max, .n_spec = 1}};
     Plan plan = {.arena = &arena, .target = "host", .kernels = kernels, .n_kernels = 2};
     Diags d = {.arena = &arena};
     if (!codegen_host(&arena, &plan, NULL, &images, &d)) diags_print(&d, "test", stderr);
@@ -93,7 +94,7 @@ static void run_advance(Device *d, DeviceKernel *k, void *const *args, uint32_t 
                       .threads = 1,
                       .shared_bytes = 100,
                       .args = args,
-                      .n_args = 4};
+                      .n_args = 6};
     if (!d->ops->launch(d, &l, &e)) fail_msg("%s", e.msg);
 }
 
@@ -109,7 +110,9 @@ static void capture_records_and_replay_runs(void **state) {
             Err e;
             int32_t next[5] = {1, 2, 3, 4, 5}, ids[5] = {0}, pos[5] = {0};
             uint32_t counts[4] = {0, 5};
-            void *args[] = {next, ids, pos, counts};
+            uint32_t status[5] = {0};
+            uint64_t ring[RING_SLOTS * RING_SLOT_BYTES(5) / sizeof(uint64_t)];
+            void *args[] = {next, ids, pos, counts, status, ring};
             assert_true(d->ops->find_kernel(d, code, "step", &k, &e));
             run_advance(d, k, args, 3);
             assert_int_equal(pos[4], 1);

@@ -4,6 +4,7 @@
 #include "runtime/base/num.h"
 #include "tests/unit/unit.h"
 
+enum { STATES = 6 };
 enum { ROUNDS = 300, ITEMS_MAX = 60, LAUNCHES = 40 };
 
 static uint64_t random_state = 1;
@@ -33,24 +34,32 @@ static uint64_t peak(const MemItem *items, uint32_t n) {
 
 // A plan that has these buffers in one program of many launches, for the independent checker.
 static bool verify(Arena *a, const MemItem *items, uint32_t n, uint64_t bytes, Diags *d) {
-    static const AdaRole roles[] = {ADA_ROLE_NEXT, ADA_ROLE_IDS, ADA_ROLE_POS, ADA_ROLE_COUNTS};
-    PlanBuffer *buffers = ARENA_ARRAY(a, PlanBuffer, 4 + n);
+    static const AdaRole roles[] = {ADA_ROLE_NEXT,   ADA_ROLE_IDS,    ADA_ROLE_POS,
+                                    ADA_ROLE_COUNTS, ADA_ROLE_STATUS, ADA_ROLE_RING};
+    PlanBuffer *buffers = ARENA_ARRAY(a, PlanBuffer, STATES + n);
     PlanLaunch *launches = ARENA_ARRAY(a, PlanLaunch, LAUNCHES);
-    for (uint32_t i = 0; i < 4; i++)
-        buffers[i] = (PlanBuffer){"state", ADA_SPACE_STATE, roles[i], 0, UINT32_MAX, 0, 64, 0, 0};
+    for (uint32_t i = 0; i < STATES; i++)
+        buffers[i] = (PlanBuffer){"state",    roles[i] == ADA_ROLE_RING ? ADA_SPACE_HOST : ADA_SPACE_STATE,
+                                  roles[i],   0,
+                                  UINT32_MAX, 0,
+                                  256,        0,
+                                  0};
     for (uint32_t i = 0; i < n; i++)
-        buffers[4 + i] = (PlanBuffer){"item",         ADA_SPACE_SCRATCH, ADA_ROLE_NONE, 0, 0, items[i].offset,
-                                      items[i].bytes, items[i].first,    items[i].last};
+        buffers[STATES + i] =
+            (PlanBuffer){"item",         ADA_SPACE_SCRATCH, ADA_ROLE_NONE, 0, 0, items[i].offset,
+                         items[i].bytes, items[i].first,    items[i].last};
     for (uint32_t i = 0; i < LAUNCHES; i++) {
-        launches[i] = (PlanLaunch){.kind = ADA_LAUNCH_KERNEL, .grid = 1, .n_args = 4};
-        for (uint32_t j = 0; j < 4; j++) launches[i].args[j] = (AdaArg){ADA_ARG_BUFFER, j, 0};
+        launches[i] = (PlanLaunch){.kind = ADA_LAUNCH_KERNEL, .grid = 1, .n_args = STATES};
+        for (uint32_t j = 0; j < STATES; j++) launches[i].args[j] = (AdaArg){ADA_ARG_BUFFER, j, 0};
     }
-    PlanKernel kernel = {.name = "advance", .template_ = "advance", .threads = 1};
+    SpecField rows_max = {.key = "rows_max", .kind = 'u', .u = 1};
+    PlanKernel kernel = {
+        .name = "advance", .template_ = "advance", .spec = &rows_max, .n_spec = 1, .threads = 1};
     PlanProgram program = {ADA_PROGRAM_ADVANCE, 1, 0, LAUNCHES};
     Plan p = {.arena = a,
               .target = "host",
               .buffers = buffers,
-              .n_buffers = 4 + n,
+              .n_buffers = STATES + n,
               .kernels = &kernel,
               .n_kernels = 1,
               .launches = launches,

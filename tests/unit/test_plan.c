@@ -182,7 +182,7 @@ static void no_weight(Plan *p) { launch_of(p, "linear")->args[1].index = p->n_we
 static void no_kernel(Plan *p) { p->launches[3].kernel = p->n_kernels; }
 static void no_blocks(Plan *p) { p->launches[3].grid = 0; }
 static void few_args(Plan *p) { p->launches[3].n_args--; }
-static void read_first(Plan *p) { launch_of(p, "attention")->args[0] = launch_of(p, "gate_up")->args[3]; }
+static void read_first(Plan *p) { launch_of(p, "attention")->args[0] = launch_of(p, "gate_up")->args[4]; }
 static void write_weight(Plan *p) { launch_of(p, "linear")->args[4].kind = ADA_ARG_WEIGHT; }
 static void small_scale(Plan *p) { p->weights[launch_of(p, "linear")->args[2].index].bytes -= 4; }
 static void past_the_page(Plan *p) { launch_of(p, "attention")->args[1].offset = p->kv[0].page_bytes; }
