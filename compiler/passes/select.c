@@ -226,6 +226,7 @@ static bool lower_linear(Select *s, const Node *n) {
     take(t, bias ? weight(s, n->inputs[2]) : none);
     take(t, value(n->result));
     take(t, role(ADA_ROLE_COUNTS));
+    take(t, is_gpu(s) ? role(ADA_ROLE_WORK) : none);
     take(t, none);
     field_u(t, "n", last(s, n->result));
     field_u(t, "k", last(s, n->inputs[0]));
@@ -315,6 +316,7 @@ static bool lower_gate_up(Select *s, const Node *n) {
     take(t, bound(s, n->inputs[1]));
     take(t, value(n->result));
     take(t, role(ADA_ROLE_COUNTS));
+    take(t, is_gpu(s) ? role(ADA_ROLE_WORK) : none);
     take(t, none);
     field_u(t, "f", last(s, n->result));
     field_u(t, "k", last(s, n->inputs[0]));
