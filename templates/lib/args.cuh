@@ -9,6 +9,9 @@ template <int N> struct Args {
     void *p[N];
 };
 
+// The counters at the start of `work`: zero between launches.
+constexpr uint32_t WORK_COUNTERS_BYTES = 64 << 10;
+
 enum Format {
     FORMAT_NVFP4,
     FORMAT_F16,

@@ -73,6 +73,12 @@ __device__ __forceinline__ uint32_t shared_address(const void *p) {
     return (uint32_t)__cvta_generic_to_shared(p);
 }
 
+__device__ __forceinline__ uint32_t ld_global_nc_u16(const void *p) {
+    uint16_t d;
+    asm volatile("ld.global.nc.L1::no_allocate.u16 %0, [%1];" : "=h"(d) : "l"(p));
+    return d;
+}
+
 // Bytes that this launch reads once: not kept in L1.
 __device__ __forceinline__ uint4 ld_global_nc_v4(const void *p) {
     uint4 d;

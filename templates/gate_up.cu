@@ -1,0 +1,118 @@
+// gate_up: out[t, i] = act(x[t] . w[i] * row_scale[i]) * (x[t] . w[F + i] * row_scale[F + i]), as act rows.
+#include "templates/lib/prefetch.cuh"
+#include "templates/lib/product.cuh"
+#include "templates/lib/stream.cuh"
+#include "templates/lib/panel.cuh"
+
+// The first block ends the rows of all tokens.
+template <class S>
+__device__ __forceinline__ void gate_up_end_rows(const uint8_t *x, uint8_t *out, float w_bound, uint32_t n_tok) {
+    constexpr uint32_t EACH = STAGE_COLS; // threads a row: at most so many halves of padding
+    if (blockIdx.x) return;
+    for (uint32_t i = threadIdx.x; i < n_tok * EACH; i += S::threads) {
+        const uint64_t t = i / EACH;
+        product_end_row<S>(x + t * S::x_pitch, out + t * S::out_pitch, w_bound, i % EACH);
+    }
+}
+
+template <class S> __device__ void gate_up_stream(const Args<8> &a) {
+    extern __shared__ __align__(128) uint8_t shared[];
+    const uint8_t *x = (const uint8_t *)a.p[0];
+    const float *row_scale = (const float *)a.p[2];
+    uint8_t *out = (uint8_t *)a.p[4];
+    constexpr uint32_t TILES = (S::f + 7) / 8;
+    const uint32_t first = (uint64_t)TILES * blockIdx.x / gridDim.x,
+                   end = (uint64_t)TILES * (blockIdx.x + 1) / gridDim.x;
+    const uint32_t lane = threadIdx.x % 32, line = first * 8 + threadIdx.x / 2 * 32;
+    if (line < S::f && line < end * 8) prefetch_global_l2(row_scale + threadIdx.x % 2 * S::f + line);
+    uint32_t n_tok = 0;
+    float w_bound = 0;
+    stream_tiles<S::format, S::k, S::cols, S::groups, S::round>(
+        (const uint8_t *)a.p[1], first, end - first,
+        [&] {
+            n_tok = ((const uint32_t *)a.p[5])[COUNT_TOKENS];
+            w_bound = *(const float *)a.p[3];
+            StreamColumns<S::cols> columns;
+#pragma unroll
+            for (uint32_t c = 0; c < S::cols; c++) {
+                const uint32_t token = min(c * TILE_TOKENS + lane / 4, max(n_tok, 1u) - 1);
+                columns.row[c] = x + (uint64_t)token * S::x_pitch + lane % 4 * 32;
+            }
+            return columns;
+        },
+        (float4 *)shared,
+        [&](uint32_t tile, uint32_t c, const float(&sums)[4]) {
+            product_store_gated<S>(
+                tile, c * TILE_TOKENS, n_tok, sums, row_scale, w_bound,
+                [&](uint32_t t) { return x + (uint64_t)t * S::x_pitch; },
+                [&](uint32_t t) { return out + (uint64_t)t * S::out_pitch; });
+        });
+    prefetch_next<S::next_bytes>(a.p[7]);
+    gate_up_end_rows<S>(x, out, w_bound, n_tok);
+}
+
+template <class S> __device__ void gate_up_panel(const Args<8> &a) {
+    extern __shared__ __align__(128) uint8_t shared[];
+    using P = Panel<S::format, S::k, S::cols, S::groups, S::parts, S::sums_shared != 0>;
+    __shared__ const uint8_t *row[P::TOKENS];
+    static_assert(S::shared_bytes >= P::shared_bytes && S::threads == P::THREADS, "as cuda_linear.c chooses");
+    constexpr uint32_t TILES = (S::f + 7) / 8, ROW_BLOCKS = (TILES + P::BLOCK_TILES - 1) / P::BLOCK_TILES;
+    const uint8_t *x = (const uint8_t *)a.p[0];
+    uint8_t *out = (uint8_t *)a.p[4];
+    const float w_bound = *(const float *)a.p[3];
+    const uint32_t n_tok = ((const uint32_t *)a.p[5])[COUNT_TOKENS], part = blockIdx.x % S::parts,
+                   item = blockIdx.x / S::parts, block = item % ROW_BLOCKS, token0 = item / ROW_BLOCKS * P::TOKENS;
+    gate_up_end_rows<S>(x, out, w_bound, n_tok);
+    if (token0 >= n_tok) return;
+    P panel;
+    panel.w = (const uint8_t *)a.p[1] + (uint64_t)block * P::BLOCK_TILES * P::STAGES * P::BYTES;
+    panel.n_tiles = min(TILES - block * P::BLOCK_TILES, P::BLOCK_TILES);
+    panel.row = row, panel.shared = shared;
+    panel.open(part);
+    for (uint32_t t = threadIdx.x; t < P::TOKENS; t += P::THREADS)
+        row[t] = token0 + t < n_tok ? x + (uint64_t)(token0 + t) * S::x_pitch : nullptr;
+    __syncthreads();
+    uint8_t *work = (uint8_t *)a.p[6];
+    if (!panel.run(part, (float4 *)(work + WORK_COUNTERS_BYTES + item * P::work_bytes), (uint32_t *)work + item))
+        return;
+    panel.each_sum([&](uint32_t t, uint32_t c, const float(&sums)[4]) {
+        product_store_gated<S>(
+            block * P::BLOCK_TILES + t, token0 + c * TILE_TOKENS, n_tok, sums, (const float *)a.p[2], w_bound,
+            [&](uint32_t token) { return x + (uint64_t)token * S::x_pitch; },
+            [&](uint32_t token) { return out + (uint64_t)token * S::out_pitch; });
+    });
+}
+
+template <class S> __device__ void gate_up(const Args<8> &a) {
+    static_assert(S::format == FORMAT_NVFP4 || S::format == FORMAT_F16, "weights are NVFP4 or fp16 tiles");
+    static_assert(S::x_pitch >= act_pitch(S::k, false) && S::x_pitch % 16 == 0, "x is rows of activations");
+    if constexpr (S::tiled)
+        gate_up_panel<S>(a);
+    else
+        gate_up_stream<S>(a);
+}
+
+#ifndef INSTANCE
+struct GateUpSample {
+    static constexpr uint32_t f = 12288, k = 4096, x_pitch = 8208, out_pitch = 24592, next_bytes = 1 << 20,
+                              tiled = 0, cols = 1, groups = 2, round = 12, parts = 1, sums_shared = 0, per_sm = 1;
+    static constexpr Format format = FORMAT_NVFP4;
+    static constexpr Act act = ACT_SILU;
+    static constexpr uint32_t threads = 512, shared_bytes = 49152;
+};
+struct GateUpSampleTwo : GateUpSample {
+    static constexpr uint32_t cols = 2, round = 6, shared_bytes = 98304;
+    static constexpr Act act = ACT_GELU_TANH;
+};
+struct GateUpSamplePanel : GateUpSample {
+    static constexpr uint32_t tiled = 1, cols = 16, groups = 8, threads = 256, shared_bytes = 98304;
+};
+#define SAMPLE(name, S)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \
+        name(const __grid_constant__ Args<8> args) {                                                         \
+        gate_up<S>(args);                                                                                    \
+    }
+SAMPLE(gate_up_sample, GateUpSample)
+SAMPLE(gate_up_sample_two, GateUpSampleTwo)
+SAMPLE(gate_up_sample_panel, GateUpSamplePanel)
+#endif

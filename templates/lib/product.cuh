@@ -1,0 +1,89 @@
+// What becomes of the sums of a matrix product. A lane holds mma's D of a row tile and 8 tokens: rows g and
+// g + 8, columns 2q and 2q + 1, in the order (g, 2q) (g, 2q + 1) (g + 8, 2q) (g + 8, 2q + 1).
+#ifndef ADALLM_LIB_PRODUCT_CUH
+#define ADALLM_LIB_PRODUCT_CUH
+#include "templates/lib/math.cuh"
+#include "templates/lib/stage.cuh"
+
+// The sums leave as f32 [column, stride], y = sum * row_scale * the token's scale + bias, capped.
+// x_row(column), out_row(column): rows of a column below `n_columns`.
+template <class S, class XRow, class OutRow>
+__device__ __forceinline__ void product_store(uint32_t tile, uint32_t column, uint32_t n_columns,
+                                              const float (&sums)[4], const float *row_scale, const float *bias,
+                                              XRow x_row, OutRow out_row) {
+    const uint32_t lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
+    float scale[2], add[2] = {0, 0};
+#pragma unroll
+    for (uint32_t h = 0; h < 2; h++) {
+        const uint32_t row = tile * TILE_ROWS + g + 8 * h;
+        scale[h] = row < S::n ? row_scale[row] * stage_factor(S::format) : 0;
+        if constexpr (S::has_bias) add[h] = row < S::n ? bias[row] : 0;
+    }
+#pragma unroll
+    for (uint32_t e = 0; e < 2; e++) {
+        const uint32_t token = column + 2 * q + e;
+        if (token >= n_columns) continue;
+        const float x_scale = act_meta(x_row(token), S::k)->scale;
+        float *out = out_row(token);
+#pragma unroll
+        for (uint32_t h = 0; h < 2; h++) {
+            const uint32_t row = tile * TILE_ROWS + g + 8 * h;
+            float y = sums[2 * h + e] * scale[h] * x_scale;
+            if constexpr (S::has_bias) y += add[h];
+            if constexpr (S::softcap != 0) y = softcap(y, S::softcap);
+            if (row < S::n) out[row] = y;
+        }
+    }
+}
+
+// The scale of a row of act(gate) * up. No |gate| or |up| is larger than l1 of the input times the largest
+// weight, and no |act(x)| larger than |x|.
+__device__ __forceinline__ float gated_scale(float l1, float w_bound, float *most) {
+    const float bound = l1 * w_bound;
+    *most = bound * bound;
+    if (!(*most > 0)) return 1;
+    int e;
+    frexpf(fminf(*most, 3e38f), &e); // most <= 2^e
+    return ldexpf(1, max(e - 15, -126));
+}
+
+template <Act A> __device__ __forceinline__ float gated(float gate, float up) {
+    return (A == ACT_SILU ? silu(gate) : gelu_tanh(gate)) * up;
+}
+
+// Tiles of pairs: rows 0-7 are gates, 8-15 the ups of the same outputs. They leave as halves of act rows.
+template <class S, class XRow, class OutRow>
+__device__ __forceinline__ void product_store_gated(uint32_t tile, uint32_t column, uint32_t n_columns,
+                                                    const float (&sums)[4], const float *row_scale, float w_bound,
+                                                    XRow x_row, OutRow out_row) {
+    const uint32_t lane = threadIdx.x % 32, g = lane / 4, q = lane % 4, i = tile * 8 + g;
+    if (i >= S::f) return;
+    const float gate_scale = row_scale[i] * stage_factor(S::format),
+                up_scale = row_scale[S::f + i] * stage_factor(S::format);
+#pragma unroll
+    for (uint32_t e = 0; e < 2; e++) {
+        const uint32_t token = column + 2 * q + e;
+        if (token >= n_columns) continue;
+        const ActMeta *meta = act_meta(x_row(token), S::k);
+        const float x_scale = meta->scale;
+        float most;
+        const float out_scale = gated_scale(meta->l1, w_bound, &most);
+        const float y = gated<S::act>(sums[e] * gate_scale * x_scale, sums[2 + e] * up_scale * x_scale);
+        ((uint16_t *)out_row(token))[i] = cvt_rn_f16_f32(y / out_scale);
+    }
+}
+
+// What stands behind the halves of a row of gated values, by the threads of one block.
+template <class S>
+__device__ __forceinline__ void product_end_row(const void *x_row, void *out_row, float w_bound, uint32_t i) {
+    constexpr uint32_t PADDING = act_halves(S::f) - S::f;
+    if constexpr (PADDING != 0)
+        if (i < PADDING) ((uint16_t *)out_row)[S::f + i] = 0;
+    if (i) return;
+    float most;
+    ActMeta meta = {};
+    meta.scale = gated_scale(act_meta(x_row, S::k)->l1, w_bound, &most);
+    meta.l1 = most * S::f;
+    *act_meta(out_row, S::f) = meta;
+}
+#endif

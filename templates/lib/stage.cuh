@@ -1,0 +1,77 @@
+// Weights as matrix products read them: stages of 16 rows and 64 columns in the order of mma.m16n8k16's A
+// operand (compiler/pack/layout.c draws them). Lane l = 4 g + q owns columns 16q .. 16q + 15 of rows g and
+// g + 8: one NVFP4 block each, and 32 contiguous bytes of a row of activations.
+#ifndef ADALLM_LIB_STAGE_CUH
+#define ADALLM_LIB_STAGE_CUH
+#include "templates/lib/args.cuh"
+#include "templates/lib/ptx.cuh"
+
+constexpr uint32_t TILE_ROWS = 16, STAGE_COLS = 64, TILE_TOKENS = 8;
+
+// K is summed in SLICES chains of mma, which are added in order. The same in every form of every product, so
+// that a token's bits do not depend on the form.
+constexpr uint32_t SLICES = 8;
+__host__ __device__ constexpr uint32_t stages_of(uint32_t k) { return (k + STAGE_COLS - 1) / STAGE_COLS; }
+__host__ __device__ constexpr uint32_t slice_begin(uint32_t stages, uint32_t slice) {
+    return stages * slice / SLICES;
+}
+__host__ __device__ constexpr uint32_t stage_bytes(Format f) { return f == FORMAT_NVFP4 ? 576 : 2048; }
+__host__ __device__ constexpr uint32_t row_tiles(uint32_t n) { return (n + TILE_ROWS - 1) / TILE_ROWS; }
+
+// What undoes the factor of unpacked weights: codes come out as value * 2^-14, 16-bit weights have it in
+// row_scale.
+__host__ __device__ constexpr float stage_factor(Format f) { return f == FORMAT_NVFP4 ? 16384.0f : 1.0f; }
+
+// E2M1 codes of the word of a k-step, two a register, to fp16 = value * 2^-14, times the block scales. Exact:
+// 6 bits of significand, multiples of 2^-24.
+__device__ __forceinline__ void unpack_nvfp4(uint32_t w, uint32_t scale_g, uint32_t scale_g8,
+                                             uint32_t (&a)[4]) {
+    constexpr uint32_t CODE = 0x8E008E00, SIGN = 0x80008000, MAGNITUDE = 0x0E000E00;
+    a[0] = mul_f16x2(w & CODE, scale_g);
+    a[1] = mul_f16x2((w << 3) & CODE, scale_g8);
+    a[2] = mul_f16x2(((w << 1) & SIGN) | ((w << 6) & MAGNITUDE), scale_g);
+    a[3] = mul_f16x2(((w << 2) & SIGN) | ((w << 9) & MAGNITUDE), scale_g8);
+}
+
+// The scales of rows g and g + 8, each twice in a register.
+struct ScalePair {
+    uint32_t g, g8;
+    __device__ __forceinline__ explicit ScalePair(uint32_t e4m3x2) {
+        uint32_t both = cvt_rn_f16x2_e4m3x2((uint16_t)e4m3x2);
+        g = __byte_perm(both, both, 0x1010), g8 = __byte_perm(both, both, 0x3232);
+    }
+};
+
+// One stage in the registers of a warp. `at`: start of the stage.
+template <Format F> struct Stage;
+
+template <> struct Stage<FORMAT_NVFP4> {
+    uint4 codes;
+    uint32_t scales;
+    __device__ __forceinline__ void load(const uint8_t *at, uint32_t lane) {
+        codes = ld_global_nc_v4(at + lane * 16);
+        scales = ld_global_nc_u16(at + 512 + lane * 2);
+    }
+    // mma's A operands of k-steps 2 half and 2 half + 1.
+    __device__ __forceinline__ void pair(uint32_t half, uint32_t (&a)[2][4]) const {
+        const ScalePair s(scales);
+        unpack_nvfp4(half ? codes.z : codes.x, s.g, s.g8, a[0]);
+        unpack_nvfp4(half ? codes.w : codes.y, s.g, s.g8, a[1]);
+    }
+};
+
+template <> struct Stage<FORMAT_F16> {
+    uint4 v[4];
+    __device__ __forceinline__ void load(const uint8_t *at, uint32_t lane) {
+#pragma unroll
+        for (uint32_t j = 0; j < 4; j++) v[j] = ld_global_nc_v4(at + j * 512 + lane * 16);
+    }
+    __device__ __forceinline__ void pair(uint32_t half, uint32_t (&a)[2][4]) const {
+#pragma unroll
+        for (uint32_t i = 0; i < 2; i++) {
+            const uint4 x = v[2 * half + i];
+            a[i][0] = x.x, a[i][1] = x.y, a[i][2] = x.z, a[i][3] = x.w;
+        }
+    }
+};
+#endif

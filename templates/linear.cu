@@ -1,0 +1,116 @@
+// linear: out[t, n] = softcap(x[t] . w[n] * row_scale[n] + bias[n]).
+#include "templates/lib/prefetch.cuh"
+#include "templates/lib/product.cuh"
+#include "templates/lib/stream.cuh"
+#include "templates/lib/panel.cuh"
+
+template <class S> __device__ void linear_stream(const Args<8> &a) {
+    extern __shared__ __align__(128) uint8_t shared[];
+    const uint8_t *x = (const uint8_t *)a.p[0];
+    const float *row_scale = (const float *)a.p[2], *bias = (const float *)a.p[3];
+    float *out = (float *)a.p[4];
+    constexpr uint32_t TILES = row_tiles(S::n);
+    const uint32_t first = (uint64_t)TILES * blockIdx.x / gridDim.x,
+                   end = (uint64_t)TILES * (blockIdx.x + 1) / gridDim.x;
+    const uint32_t lane = threadIdx.x % 32, line = first * TILE_ROWS + threadIdx.x * 32;
+    if (line < S::n && line < end * TILE_ROWS) prefetch_global_l2(row_scale + line);
+    uint32_t n_tok = 0;
+    stream_tiles<S::format, S::k, S::cols, S::groups, S::round>(
+        (const uint8_t *)a.p[1], first, end - first,
+        [&] {
+            n_tok = ((const uint32_t *)a.p[5])[S::count];
+            StreamColumns<S::cols> columns;
+#pragma unroll
+            for (uint32_t c = 0; c < S::cols; c++) {
+                const uint32_t token = min(c * TILE_TOKENS + lane / 4, max(n_tok, 1u) - 1);
+                columns.row[c] = x + (uint64_t)token * S::x_pitch + lane % 4 * 32;
+            }
+            return columns;
+        },
+        (float4 *)shared,
+        [&](uint32_t tile, uint32_t c, const float(&sums)[4]) {
+            product_store<S>(
+                tile, c * TILE_TOKENS, n_tok, sums, row_scale, bias,
+                [&](uint32_t t) { return x + (uint64_t)t * S::x_pitch; },
+                [&](uint32_t t) { return out + (uint64_t)t * S::out_stride; });
+        });
+    prefetch_next<S::next_bytes>(a.p[7]);
+}
+
+template <class S> __device__ void linear_panel(const Args<8> &a) {
+    extern __shared__ __align__(128) uint8_t shared[];
+    using P = Panel<S::format, S::k, S::cols, S::groups, S::parts, S::sums_shared != 0>;
+    __shared__ const uint8_t *row[P::TOKENS];
+    static_assert(S::shared_bytes >= P::shared_bytes && S::threads == P::THREADS, "as cuda_linear.c chooses");
+    constexpr uint32_t TILES = row_tiles(S::n), ROW_BLOCKS = (TILES + P::BLOCK_TILES - 1) / P::BLOCK_TILES;
+    const uint8_t *x = (const uint8_t *)a.p[0];
+    const uint32_t n_tok = ((const uint32_t *)a.p[5])[S::count], part = blockIdx.x % S::parts,
+                   item = blockIdx.x / S::parts, block = item % ROW_BLOCKS, token0 = item / ROW_BLOCKS * P::TOKENS;
+    if (token0 >= n_tok) return;
+    P panel;
+    panel.w = (const uint8_t *)a.p[1] + (uint64_t)block * P::BLOCK_TILES * P::STAGES * P::BYTES;
+    panel.n_tiles = min(TILES - block * P::BLOCK_TILES, P::BLOCK_TILES);
+    panel.row = row, panel.shared = shared;
+    panel.open(part);
+    for (uint32_t t = threadIdx.x; t < P::TOKENS; t += P::THREADS)
+        row[t] = token0 + t < n_tok ? x + (uint64_t)(token0 + t) * S::x_pitch : nullptr;
+    __syncthreads();
+    uint8_t *work = (uint8_t *)a.p[6];
+    if (!panel.run(part, (float4 *)(work + WORK_COUNTERS_BYTES + item * P::work_bytes), (uint32_t *)work + item))
+        return;
+    float *out = (float *)a.p[4];
+    panel.each_sum([&](uint32_t t, uint32_t c, const float(&sums)[4]) {
+        product_store<S>(
+            block * P::BLOCK_TILES + t, token0 + c * TILE_TOKENS, n_tok, sums, (const float *)a.p[2],
+            (const float *)a.p[3], [&](uint32_t token) { return x + (uint64_t)token * S::x_pitch; },
+            [&](uint32_t token) { return out + (uint64_t)token * S::out_stride; });
+    });
+}
+
+template <class S> __device__ void linear(const Args<8> &a) {
+    static_assert(S::format == FORMAT_NVFP4 || S::format == FORMAT_F16, "weights are NVFP4 or fp16 tiles");
+    static_assert(S::x_pitch >= act_pitch(S::k, false) && S::x_pitch % 16 == 0, "x is rows of activations");
+    if constexpr (S::tiled)
+        linear_panel<S>(a);
+    else
+        linear_stream<S>(a);
+}
+
+#ifndef INSTANCE
+struct LinearSample {
+    static constexpr uint32_t n = 4096, k = 4096, out_stride = 4096, has_bias = 0, count = 0, x_pitch = 8208,
+                              next_bytes = 0, tiled = 0, cols = 1, groups = 2, round = 2, parts = 1, sums_shared = 0, per_sm = 1;
+    static constexpr Format format = FORMAT_NVFP4;
+    static constexpr float softcap = 0;
+    static constexpr uint32_t threads = 512, shared_bytes = 8192;
+};
+struct LinearSampleHead : LinearSample {
+    static constexpr uint32_t n = 151936, out_stride = 151936, round = 6, cols = 2, shared_bytes = 98304;
+    static constexpr Format format = FORMAT_F16;
+    static constexpr float softcap = 30;
+};
+struct LinearSampleOdd : LinearSample {
+    static constexpr uint32_t n = 40, k = 688, out_stride = 104, has_bias = 1, x_pitch = 1424;
+};
+struct LinearSamplePanel : LinearSample {
+    static constexpr uint32_t tiled = 1, cols = 16, groups = 8, threads = 256, shared_bytes = 98304;
+};
+struct LinearSampleParts : LinearSample {
+    static constexpr uint32_t tiled = 1, cols = 8, groups = 8, parts = 4, threads = 256, shared_bytes = 65536;
+};
+struct LinearSamplePanelHead : LinearSample {
+    static constexpr uint32_t tiled = 1, cols = 4, groups = 12, threads = 384, shared_bytes = 32768;
+    static constexpr Format format = FORMAT_F16;
+};
+#define SAMPLE(name, S)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \
+        name(const __grid_constant__ Args<8> args) {                                                         \
+        linear<S>(args);                                                                                     \
+    }
+SAMPLE(linear_sample, LinearSample)
+SAMPLE(linear_sample_head, LinearSampleHead)
+SAMPLE(linear_sample_odd, LinearSampleOdd)
+SAMPLE(linear_sample_panel, LinearSamplePanel)
+SAMPLE(linear_sample_parts, LinearSampleParts)
+SAMPLE(linear_sample_panel_head, LinearSamplePanelHead)
+#endif
