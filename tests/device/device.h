@@ -61,6 +61,7 @@ void device_run_grid(uint32_t kernel, void *const *args, uint32_t n_args, uint32
 void *device_fill(size_t bytes);                   // every byte 0xFF: NaN as fp32 and fp16, -1 as an id
 void *device_copy(const void *data, size_t bytes); // filled from the host
 void *device_counts(uint32_t tokens, uint32_t rows);
+void device_wipe(void *device);                                  // the whole buffer as device_fill leaves it
 void device_write(void *device, const void *data, size_t bytes); // any place inside a buffer
 void *device_read(const void *device); // the whole buffer as host memory of the test
 void *test_alloc(size_t bytes);        // host memory of the test, zeroed
@@ -68,6 +69,8 @@ void *test_alloc(size_t bytes);        // host memory of the test, zeroed
 // ---- main ----------------------------------------------------------------------------------------
 #define device_test(f) cmocka_unit_test_setup_teardown(f, device_test_begin, device_test_end)
 int device_test_begin(void **state), device_test_end(void **state);
+// Ends the memory of the test so far, for loops over many cases.
+void device_drop_all(void);
 
 // test_X [--kernels FILE] [--bare] [FILTER]       run; FILE is build/device/test_X.kernels by default
 // test_X --prepare FILE [--target NAME]           compile, also says which kernels spill (that is an error)
