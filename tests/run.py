@@ -36,18 +36,22 @@ def lint(score):
         score.add(" ".join(command), r.returncode == 0, r.stdout)
 
 
+def cmocka_answers(score, binary, code, text):
+    ok = re.findall(r"^\[\s+OK \] (\S+)", text, re.M)
+    score.passed += len(ok)
+    for name in dict.fromkeys(re.findall(r"^\[  FAILED  \] (\S+)$", text, re.M)):
+        if name not in ok:
+            score.add(f"{binary}:{name}", False, text[-4000:])
+    if code and not re.search(r"FAILED", text):
+        score.add(binary, False, text[-4000:])
+
+
 def cmocka(score, folder):
     for binary in sorted((ROOT / folder).glob("test_*")):
         if binary.suffix:
             continue
         r = call([binary])
-        ok = re.findall(r"^\[\s+OK \] (\S+)", r.stdout, re.M)
-        score.passed += len(ok)
-        for name in dict.fromkeys(re.findall(r"^\[  FAILED  \] (\S+)$", r.stdout, re.M)):
-            if name not in ok:
-                score.add(f"{binary.relative_to(ROOT)}:{name}", False, r.stdout[-4000:])
-        if r.returncode and not re.search(r"FAILED", r.stdout):
-            score.add(str(binary.relative_to(ROOT)), False, r.stdout[-4000:])
+        cmocka_answers(score, str(binary.relative_to(ROOT)), r.returncode, r.stdout)
 
 
 def fuzz(score):
@@ -84,4 +88,5 @@ def main():
     sys.exit(1 if score.failed else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

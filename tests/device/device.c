@@ -103,7 +103,7 @@ static int fail_with(const Err *e) {
     return 1;
 }
 
-static int prepare(const char *path) {
+static int prepare(const char *path) { // NULL: only see whether all compiles
     Diags d = {.arena = &all.arena};
     Plan p = {.arena = &all.arena, .target = all.target->name};
     CodeImages images = {0};
@@ -118,6 +118,7 @@ static int prepare(const char *path) {
         return 1;
     }
     CHECK(images.n == 1);
+    if (!path) return 0;
     Sha256 made_of = fingerprint();
     Err e;
     OutFile *f = out_open(path, &e);
@@ -298,7 +299,7 @@ int device_test_end(void **state) {
 
 typedef struct {
     const char *prepare, *kernels, *target, *filter;
-    bool list;
+    bool list, check;
 } Options;
 
 static Options read_options(int argc, char **argv) {
@@ -313,6 +314,8 @@ static Options read_options(int argc, char **argv) {
             o.target = argv[++i];
         else if (!strcmp(argv[i], "--bare"))
             all.fence = 0;
+        else if (!strcmp(argv[i], "--check"))
+            o.check = true;
         else if (!strcmp(argv[i], "--list"))
             o.list = true;
         else
@@ -350,9 +353,13 @@ int device_main(void (*setup)(void), int argc, char **argv, const struct CMUnitT
     const char *slash = strrchr(argv[0], '/');
     check_rerun(argv[0], o.filter ? o.filter : "");
     setup();
-    int failed = o.list      ? list()
-                 : o.prepare ? prepare(o.prepare)
-                             : run_all(&o, slash ? slash + 1 : argv[0], tests, n);
+    int failed;
+    if (o.list)
+        failed = list();
+    else if (o.check || o.prepare)
+        failed = prepare(o.prepare);
+    else
+        failed = run_all(&o, slash ? slash + 1 : argv[0], tests, n);
     arena_free(&all.arena);
     return failed;
 }

@@ -74,6 +74,7 @@ void device_drop_all(void);
 
 // test_X [--kernels FILE] [--bare] [FILTER]       run; FILE is build/device/test_X.kernels by default
 // test_X --prepare FILE [--target NAME]           compile, also says which kernels spill (that is an error)
+// test_X --check [--target NAME]                  the same, and keep nothing
 // test_X --list [--target NAME]                   the kernels and their schedules
 // --bare: no fences, so that compute-sanitizer sees the end of every buffer.
 #define DEVICE_MAIN(setup, tests)                                                                            \
