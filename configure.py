@@ -138,9 +138,10 @@ def unit_tests(n, variant, libs):
 
 def device_tests(n, variant, libs):
     """Tests that need a card; tests/device/prepare and tests/device/run drive them. cmocka travels beside them."""
-    harness = objects(n, variant, [f for f in sources("tests/device/*.c") if not f.startswith("tests/device/test_")])
+    programs_ = sources("tests/device/test_*.c", "tests/device/bench_*.c")
+    harness = objects(n, variant, [f for f in sources("tests/device/*.c") if f not in programs_])
     outs = []
-    for f in sources("tests/device/test_*.c"):
+    for f in programs_:
         outs.append(f"build/device/{pathlib.Path(f).stem}")
         n.build(outs[-1], f"link_{variant}", objects(n, variant, [f]) + harness + libs,
                 libs="-lcmocka -Wl,-rpath,'$$ORIGIN' " + static_libs(COMPILER_LIBS))

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "compiler/codegen/embedded.h"
 #include "runtime/base/file.h"
@@ -249,25 +250,36 @@ static void check_counters(const char *what, void *work) {
     drop_buffer(b);
 }
 
-void device_run_grid(uint32_t kernel, void *const *args, uint32_t n_args, uint32_t grid) {
+// The launch with the work memory in its place.
+static void launch(uint32_t kernel, void *const *args, uint32_t grid, void *work) {
     const DeviceSpec *k = &all.kernels[kernel];
-    void *full[TEMPLATE_ARGS_MAX], *work = NULL;
+    void *full[TEMPLATE_ARGS_MAX];
     Template t;
     Err e;
+    CHECK(template_find(k->kernel.template_, &t));
+    for (uint32_t i = 0; i < t.n_args; i++) full[i] = str_is(t.args[i].type, "work") ? work : args[i];
+    DeviceLaunch l = {.kernel = all.loaded[kernel],
+                      .name = k->line,
+                      .grid = grid,
+                      .threads = k->choice.threads,
+                      .shared_bytes = k->choice.shared_bytes,
+                      .args = full,
+                      .n_args = t.n_args};
+    if (!all.device->ops->launch(all.device, &l, &e)) check_fail("%s: %s", k->line, e.msg);
+}
+
+static void wait_for_device(const char *what) {
+    Err e;
+    if (!all.device->ops->sync(all.device, &e)) check_fail("%s: %s", what, e.msg);
+}
+
+void device_run_grid(uint32_t kernel, void *const *args, uint32_t n_args, uint32_t grid) {
+    const DeviceSpec *k = &all.kernels[kernel];
+    Template t;
     CHECK(template_find(k->kernel.template_, &t) && t.n_args == n_args);
-    for (uint32_t i = 0; i < n_args; i++) {
-        full[i] = args[i];
-        if (str_is(t.args[i].type, "work")) full[i] = work = new_work(k->choice.work_bytes);
-    }
-    DeviceLaunch launch = {.kernel = all.loaded[kernel],
-                           .name = k->line,
-                           .grid = grid,
-                           .threads = k->choice.threads,
-                           .shared_bytes = k->choice.shared_bytes,
-                           .args = full,
-                           .n_args = n_args};
-    if (!all.device->ops->launch(all.device, &launch, &e) || !all.device->ops->sync(all.device, &e))
-        check_fail("%s: %s", k->line, e.msg);
+    void *work = new_work(k->choice.work_bytes);
+    launch(kernel, args, grid, work);
+    wait_for_device(k->line);
     for (uint32_t i = 0; all.fence && i < all.n_buffers; i++) {
         check_fence(k->line, &all.buffers[i], false);
         check_fence(k->line, &all.buffers[i], true);
@@ -277,6 +289,39 @@ void device_run_grid(uint32_t kernel, void *const *args, uint32_t n_args, uint32
 
 void device_run(uint32_t kernel, void *const *args, uint32_t n_args) {
     device_run_grid(kernel, args, n_args, all.kernels[kernel].choice.grid);
+}
+
+static double now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double device_time_us(uint32_t kernel, void *(*args)[TEMPLATE_ARGS_MAX], uint32_t n) {
+    enum { REPLAYS = 7 };
+    const DeviceSpec *k = &all.kernels[kernel];
+    const DeviceOps *ops = all.device->ops;
+    void *work = new_work(k->choice.work_bytes);
+    DeviceGraph *graph;
+    Err e;
+    double us[REPLAYS];
+    if (!ops->capture_begin(all.device, &e)) check_fail("%s: %s", k->line, e.msg);
+    for (uint32_t i = 0; i < n; i++) launch(kernel, args[i], k->choice.grid, work);
+    if (!ops->capture_end(all.device, &graph, &e)) check_fail("%s: %s", k->line, e.msg);
+    for (uint32_t i = 0; i < REPLAYS; i++) {
+        double begin = now_us();
+        if (!ops->replay(all.device, graph, &e)) check_fail("%s: %s", k->line, e.msg);
+        wait_for_device(k->line);
+        us[i] = (now_us() - begin) / n;
+    }
+    ops->graph_free(all.device, graph);
+    qsort(us, REPLAYS, sizeof *us, by_size);
+    return us[REPLAYS / 2];
 }
 
 // ---- main ----------------------------------------------------------------------------------------

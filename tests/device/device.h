@@ -56,6 +56,10 @@ void device_run(uint32_t kernel, void *const *args, uint32_t n_args);
 // The same with another grid than the chosen one, which kernels must bear where templates.def lets them.
 void device_run_grid(uint32_t kernel, void *const *args, uint32_t n_args, uint32_t grid);
 
+// Microseconds that one launch takes in a replayed graph of `n` launches, launch i with args[i]; the median
+// of several replays. For cold caches let the arguments walk over more memory than the L2 holds.
+double device_time_us(uint32_t kernel, void *(*args)[TEMPLATE_ARGS_MAX], uint32_t n);
+
 // ---- memory --------------------------------------------------------------------------------------
 // Fenced on both sides and aligned to 256.
 void *device_fill(size_t bytes);                   // every byte 0xFF: NaN as fp32 and fp16, -1 as an id
