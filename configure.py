@@ -146,6 +146,7 @@ def device_tests(n, variant, libs):
         n.build(outs[-1], f"link_{variant}", objects(n, variant, [f]) + harness + libs,
                 libs="-lcmocka -Wl,-rpath,'$$ORIGIN' " + static_libs(COMPILER_LIBS))
     n.build("device-tests", "phony", outs)
+    n.build("device", "script", [], order_only=["programs-release", "device-tests"], run="$python tests/device/prepare")
 
 
 def fuzz_targets(n, libs):
