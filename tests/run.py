@@ -44,7 +44,8 @@ def cmocka_answers(score, binary, code, text):
     score.passed += len(ok)
     for name in dict.fromkeys(re.findall(r"^\[  FAILED  \] (\S+)$", text, re.M)):
         if name not in ok:
-            score.add(f"{binary}:{name}", False, text[-4000:])
+            own = re.search(rf"^\[ RUN      \] {name}\n(.*?)^\[  FAILED  \]", text, re.M | re.S)
+            score.add(f"{binary}:{name}", False, (own and own[1].strip() or text)[-4000:])
     if code and not re.search(r"FAILED", text):
         score.add(binary, False, text[-4000:])
 

@@ -388,6 +388,7 @@ static int run_all(const Options *o, const char *name, const struct CMUnitTest *
 }
 
 int device_main(void (*setup)(void), int argc, char **argv, const struct CMUnitTest *tests, size_t n) {
+    setvbuf(stdout, NULL, _IOLBF, 0); // in order with stderr, and kept when a test ends the program
     Options o = read_options(argc, argv);
     Diags d = {.arena = &all.arena};
     all.target = target_find(str_of(o.target), SPAN_NONE, &d);
