@@ -130,8 +130,23 @@ def unit_tests(n, variant, libs):
         extra = [] if f.startswith("tests/unit/") else harness
         n.build(out, f"link_{variant}", objects(n, variant, [f]) + extra + libs, libs="-lcmocka " + static_libs(COMPILER_LIBS))
         (benches if f.startswith("tests/bench/") else outs).append(out)
+    if variant == "release":
+        device_tests(n, variant, harness + libs)
     n.build(f"unit-{variant}", "phony", outs)
     n.build(f"bench-{variant}", "phony", benches)
+
+
+def device_tests(n, variant, libs):
+    """Tests that need a card; tests/device/prepare and tests/device/run drive them. cmocka travels beside them."""
+    programs_ = sources("tests/device/test_*.c", "tests/device/bench_*.c")
+    harness = objects(n, variant, [f for f in sources("tests/device/*.c") if f not in programs_])
+    outs = []
+    for f in programs_:
+        outs.append(f"build/device/{pathlib.Path(f).stem}")
+        n.build(outs[-1], f"link_{variant}", objects(n, variant, [f]) + harness + libs,
+                libs="-lcmocka -Wl,-rpath,'$$ORIGIN' " + static_libs(COMPILER_LIBS))
+    n.build("device-tests", "phony", outs)
+    n.build("device", "script", [], order_only=["programs-release", "device-tests"], run="$python tests/device/prepare")
 
 
 def fuzz_targets(n, libs):

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """Run every test: lint, units (release, and with sanitizers), short fuzzing, end to end. Ends with `N passed, N failed`.
 
-    tests/run.py [STEP ...]      steps: lint unit asan fuzz e2e (default: all)
+    tests/run.py [STEP ...]      steps: lint unit asan cuda fuzz e2e (default: all)
 """
+import concurrent.futures
+import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -36,18 +39,41 @@ def lint(score):
         score.add(" ".join(command), r.returncode == 0, r.stdout)
 
 
+def cmocka_answers(score, binary, code, text):
+    ok = re.findall(r"^\[\s+OK \] (\S+)", text, re.M)
+    score.passed += len(ok)
+    for name in dict.fromkeys(re.findall(r"^\[  FAILED  \] (\S+)$", text, re.M)):
+        if name not in ok:
+            own = re.search(rf"^\[ RUN      \] {name}\n(.*?)^\[  FAILED  \]", text, re.M | re.S)
+            score.add(f"{binary}:{name}", False, (own and own[1].strip() or text)[-4000:])
+    if code and not re.search(r"FAILED", text):
+        score.add(binary, False, text[-4000:])
+
+
 def cmocka(score, folder):
     for binary in sorted((ROOT / folder).glob("test_*")):
         if binary.suffix:
             continue
         r = call([binary])
-        ok = re.findall(r"^\[\s+OK \] (\S+)", r.stdout, re.M)
-        score.passed += len(ok)
-        for name in dict.fromkeys(re.findall(r"^\[  FAILED  \] (\S+)$", r.stdout, re.M)):
-            if name not in ok:
-                score.add(f"{binary.relative_to(ROOT)}:{name}", False, r.stdout[-4000:])
-        if r.returncode and not re.search(r"FAILED", r.stdout):
-            score.add(str(binary.relative_to(ROOT)), False, r.stdout[-4000:])
+        cmocka_answers(score, str(binary.relative_to(ROOT)), r.returncode, r.stdout)
+
+
+def cuda(score):
+    """Every CUDA template alone, with its sample specs, on both kinds of card: it compiles, and no register is spilled."""
+    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    if not pathlib.Path(nvcc).exists():
+        print("cuda: there is no nvcc here, templates are not compiled")
+        return
+
+    def one(job):
+        template, arch = job
+        r = call([nvcc, "-std=c++17", "-O3", "-I.", f"-arch={arch}", "-Xptxas=-v", "-cubin", "-o", "/dev/null", template])
+        spills = re.findall(r"([1-9]\d*) bytes spill", r.stdout)
+        return f"{template.relative_to(ROOT)} {arch}", r.returncode == 0 and not spills, r.stdout[-4000:]
+    jobs = [(t, arch) for t in sorted((ROOT / "templates").glob("*.cu")) for arch in ("sm_89", "sm_90")]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for answer in pool.map(one, jobs):
+            score.add(*answer)
 
 
 def fuzz(score):
@@ -69,7 +95,7 @@ def e2e(score):
 
 
 STEPS = {"lint": lint, "unit": lambda s: cmocka(s, "build/release/tests"), "asan": lambda s: cmocka(s, "build/asan/tests"),
-         "fuzz": fuzz, "e2e": e2e}
+         "cuda": cuda, "fuzz": fuzz, "e2e": e2e}
 
 
 def main():
@@ -84,4 +110,5 @@ def main():
     sys.exit(1 if score.failed else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,11 @@
 
 enum { FENCE_BYTES = 4096, FENCE_BYTE = 0xA5, FILL_BYTE = 0xFF };
 
-static const char *program = "test", *image_name = "v3";
+static const char *rerun_program = "test", *rerun_argument = "v3";
+
+void check_rerun(const char *program, const char *argument) {
+    rerun_program = program, rerun_argument = argument;
+}
 
 _Noreturn void check_fail(const char *fmt, ...) {
     char text[1024];
@@ -20,7 +24,7 @@ _Noreturn void check_fail(const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    print_error("%s\nrerun: %s %s\n", text, program, image_name);
+    print_error("%s\nrerun: %s %s\n", text, rerun_program, rerun_argument);
     _fail(__FILE__, __LINE__);
     abort();
 }
@@ -90,7 +94,7 @@ void kernels_use(Kernels *k, const char *image) {
     if (!k->handle) fprintf(stderr, "%s\n", dlerror());
     CHECK(k->handle);
     unlink(path);
-    k->image = image_name = image;
+    k->image = image;
     for (uint32_t i = 0; i < k->n; i++) {
         void *symbol = dlsym(k->handle, k->plan.kernels[i].name);
         CHECK(symbol);
@@ -124,7 +128,7 @@ void kernels_run(Kernels *k, uint32_t kernel, void *const *args, uint32_t grid) 
 int kernels_main(Kernels *k, void (*setup)(void), int argc, char **argv, const struct CMUnitTest *tests,
                  size_t n) {
     static const char *const images[] = {"plain", "v3"};
-    program = argv[0];
+    rerun_program = argv[0];
     if (argc > 2) cmocka_set_test_filter(argv[2]);
     setup();
     kernels_compile(k);
@@ -132,6 +136,7 @@ int kernels_main(Kernels *k, void (*setup)(void), int argc, char **argv, const s
     for (size_t i = 0; i < COUNT_OF(images); i++) {
         if ((argc > 1 && strcmp(argv[1], images[i])) || (i == 1 && !cpu_has_x86_64_v3())) continue;
         kernels_use(k, images[i]);
+        rerun_argument = images[i];
         failed |= _cmocka_run_group_tests(images[i], tests, n, NULL, NULL);
     }
     kernels_free(k);

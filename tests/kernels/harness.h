@@ -64,5 +64,7 @@ void weight_free(TestWeight *w);
 // Anomalies must agree exactly; else |a - b| <= tol * (|b| + rms(b)), and the cosine is at least 1 - tol.
 void check_close(const char *what, const float *got, const double *want, size_t n, double tol);
 void check_bits(const char *what, const void *got, const void *want, size_t bytes);
+// What a failure prints to run it again; kernels_main and device_main say it.
+void check_rerun(const char *program, const char *argument);
 _Noreturn void check_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 #endif

@@ -1,0 +1,309 @@
+// linear and gate_up: exact patterns bit for bit, random with outliers against doubles, edges of tiles and
+// counts, and the same bits for a token in every form, at every place of every batch.
+#include <math.h>
+
+#include "compiler/pack/layout.h"
+#include "runtime/base/fp.h"
+#include "tests/device/device.h"
+
+enum { FORMS_MAX = 10, TOKENS_MAX = 300 };
+
+// A product of one shape in the forms that the target chooses for some buckets.
+typedef struct {
+    bool gate; // gate_up: n is the width of what it gives
+    uint32_t n, k, stride;
+    const char *format, *more; // more fields
+    uint32_t buckets[FORMS_MAX];
+    uint32_t forms[FORMS_MAX], n_forms; // kernels
+} Product;
+
+#define LINEAR(n_, k_, stride_, format_, more_, ...)                                                         \
+    {                                                                                                        \
+        .n = n_, .k = k_, .stride = stride_, .format = format_, .more = more_, .buckets = { __VA_ARGS__ }    \
+    }
+#define GATE_UP(f_, k_, format_, act_, ...)                                                                  \
+    {                                                                                                        \
+        .gate = true, .n = f_, .k = k_, .format = format_, .more = "act=" act_, .buckets = { __VA_ARGS__ }   \
+    }
+#define EVERY_BUCKET 1, 2, 4, 8, 16, 32, 64, 256, 1024
+#define SOME_BUCKETS 1, 16, 256
+static Product products[] = {
+    LINEAR(336, 640, 336, "nvfp4", "", EVERY_BUCKET), LINEAR(80, 144, 80, "f16", "", EVERY_BUCKET),
+    GATE_UP(88, 640, "nvfp4", "silu", EVERY_BUCKET),  GATE_UP(40, 80, "f16", "gelu_tanh", 1, 16, 64),
+    LINEAR(16, 16, 16, "nvfp4", "", SOME_BUCKETS),    LINEAR(130, 48, 140, "nvfp4", "", SOME_BUCKETS),
+    LINEAR(40, 80, 40, "nvfp4", "", SOME_BUCKETS),    LINEAR(1, 272, 1, "nvfp4", "", 1, 64),
+    LINEAR(48, 5376, 48, "nvfp4", "", SOME_BUCKETS),  GATE_UP(16, 16, "nvfp4", "gelu_tanh", 1, 64),
+    GATE_UP(21, 48, "nvfp4", "silu", 1, 64),
+};
+static Product exact = LINEAR(128, 256, 128, "nvfp4", "", SOME_BUCKETS);
+static Product whole = LINEAR(112, 320, 112, "nvfp4", "", EVERY_BUCKET);
+static Product bias = LINEAR(40, 48, 50, "f16", "has_bias=1 softcap=30 count=1", 1, 16, 64);
+
+static void add_forms(Product *p) {
+    for (; p->n_forms < FORMS_MAX && p->buckets[p->n_forms]; p->n_forms++)
+        p->forms[p->n_forms] =
+            p->gate
+                ? device_add("gate_up f=%u k=%u format=%s x_pitch=%u out_pitch=%u %s @ %u", p->n, p->k,
+                             p->format, act_pitch(p->k, false), act_pitch(p->n, false), p->more,
+                             p->buckets[p->n_forms])
+                : device_add("linear n=%u k=%u format=%s out_stride=%u x_pitch=%u %s @ %u", p->n, p->k,
+                             p->format, p->stride, act_pitch(p->k, false), p->more, p->buckets[p->n_forms]);
+}
+
+static void setup(void) {
+    for (size_t i = 0; i < COUNT_OF(products); i++) add_forms(&products[i]);
+    add_forms(&exact), add_forms(&whole), add_forms(&bias);
+}
+
+// ---- one product on the card ---------------------------------------------------------------------
+
+typedef struct {
+    const Product *p;
+    TestTiles w;
+    TestActs x;
+    void *packed, *row_scale, *bound, *bias, *rows, *counts, *out;
+    size_t out_pitch; // bytes of a row of `out`
+} Bench;
+
+static Bench bench_of(const Product *p, TestTiles w, TestActs x) {
+    Bench b = {.p = p, .w = w, .x = x};
+    b.packed = device_copy(w.packed, w.packed_bytes);
+    b.row_scale = device_copy(w.row_scale, w.stack * w.rows * sizeof *w.row_scale);
+    b.bound = device_copy(w.bound, sizeof w.bound);
+    b.rows = device_copy(x.rows, x.bytes);
+    b.counts = device_counts(0, 0);
+    b.out_pitch = p->gate ? act_pitch(p->n, false) : p->stride * sizeof(float);
+    b.out = device_fill(x.n * b.out_pitch);
+    return b;
+}
+
+static TestTiles random_tiles(const Product *p, uint64_t seed) {
+    uint32_t rows = p->gate ? 2 * p->n : p->n;
+    return strcmp(p->format, "nvfp4") ? tiles_f16(seed, 1, rows, p->k, p->gate)
+                                      : tiles_nvfp4(seed, 1, rows, p->k, p->gate);
+}
+
+static TestActs random_acts(const Product *p, uint64_t seed, uint32_t n) {
+    float *x = test_alloc((size_t)n * p->k * sizeof *x);
+    random_outliers(seed, x, (size_t)n * p->k);
+    return acts_of(x, n, p->k, act_pitch(p->k, false), false);
+}
+
+// Runs tokens [first, first + n) as the whole batch; returns all of `out`: rows past n must still be NaN.
+static const uint8_t *run(const Bench *b, uint32_t form, uint32_t first, uint32_t n) {
+    uint8_t *x = (uint8_t *)b->rows + (size_t)first * b->x.pitch;
+    void *linear[] = {x, b->packed, b->row_scale, b->bias, b->out, b->counts, NULL, NULL};
+    void *gate[] = {x, b->packed, b->row_scale, b->bound, b->out, b->counts, NULL, NULL};
+    CHECK(first + n <= b->x.n && n <= b->p->buckets[form]);
+    device_write(b->counts, (uint32_t[2]){n, n}, 2 * sizeof(uint32_t));
+    device_wipe(b->out);
+    device_run(b->p->forms[form], b->p->gate ? gate : linear, 8);
+    const uint8_t *out = device_read(b->out);
+    for (size_t i = n * b->out_pitch; i < b->x.n * b->out_pitch; i++)
+        if (out[i] != 0xFF)
+            check_fail("%s: %u tokens, but byte %zu of row %zu was written", device_spec(b->p->forms[form]),
+                       n, i % b->out_pitch, i / b->out_pitch);
+    return out;
+}
+
+static double act(const Product *p, double g) {
+    return strstr(p->more, "silu")
+               ? g / (1 + exp(-g))
+               : 0.5 * g * (1 + tanh(0.79788456080286535588 * (g + 0.044715 * g * g * g)));
+}
+
+static double dot(const Bench *b, uint32_t token, uint32_t row) {
+    const double *w = b->w.value + (size_t)row * b->p->k, *x = b->x.value + (size_t)token * b->p->k;
+    double sum = 0;
+    for (uint32_t c = 0; c < b->p->k; c++) sum += w[c] * x[c];
+    return sum;
+}
+
+static double *expected(const Bench *b) { // [tokens, n]
+    const Product *p = b->p;
+    double *want = test_alloc((size_t)b->x.n * p->n * sizeof *want);
+    for (uint32_t t = 0; t < b->x.n; t++)
+        for (uint32_t i = 0; i < p->n; i++)
+            want[(size_t)t * p->n + i] = p->gate ? act(p, dot(b, t, i)) * dot(b, t, p->n + i) : dot(b, t, i);
+    return want;
+}
+
+static void check_rows(const Bench *b, uint32_t form, const uint8_t *out, uint32_t n, const double *want) {
+    const Product *p = b->p;
+    const char *what = device_spec(p->forms[form]);
+    if (p->gate) {
+        check_acts(what, out, want, n, p->n, (uint32_t)b->out_pitch, 2e-3);
+        return;
+    }
+    for (uint32_t t = 0; t < n; t++) {
+        const float *row = (const float *)(const void *)(out + t * b->out_pitch);
+        check_close(what, row, want + (size_t)t * p->n, p->n, 2e-4);
+        for (uint32_t i = p->n; i < p->stride; i++)
+            if (f32_bits(row[i]) != UINT32_MAX) check_fail("%s: column %u was written", what, i);
+    }
+}
+
+// The bytes of a row of `out` that have a meaning: all but the pad of an act row's meta.
+static size_t row_bytes(const Bench *b) { return b->p->gate ? b->out_pitch - 8 : b->p->n * sizeof(float); }
+
+// ---- tests ---------------------------------------------------------------------------------------
+
+// The packing of these tests and the compiler's are two readings of one drawing.
+static void packing_agrees_with_the_compiler(void **state) {
+    (void)state;
+    enum { N = 24, K = 80 };
+    uint8_t codes[N * K / 2], scales[N * K / 16], tile[2 * 576];
+    float ones[N];
+    uint64_t seed = 1;
+    for (size_t i = 0; i < sizeof codes; i++) codes[i] = (uint8_t)random_u64(&seed);
+    for (size_t i = 0; i < sizeof scales; i++) scales[i] = (uint8_t)(random_u64(&seed) & 0x7F);
+    for (size_t i = 0; i < N; i++) ones[i] = 1;
+    TestTiles w = tiles_of_codes(codes, scales, ones, 1, N, K, false);
+    for (uint32_t row = 0; row < N; row += 16) {
+        layout_pack_nvfp4(ADA_LAYOUT_MMA_NVFP4, MIN(16u, N - row), K, codes + row * K / 2,
+                          scales + row * K / 16, tile);
+        check_bits("a tile", tile, w.packed + row / 16 * sizeof tile, sizeof tile);
+    }
+}
+
+// Row r holds code r % 16 in every column, and scale 1 + r / 16 * 16 + block in block; one-hot activations
+// read single products: 16 codes x 126 scales, exact.
+static void every_code_and_scale(void **state) {
+    (void)state;
+    enum { N = 128, K = 256 };
+    static uint8_t codes[N * K / 2], scales[N * K / 16];
+    static float x[K * K], ones[N];
+    for (uint32_t r = 0; r < N; r++) {
+        memset(codes + r * K / 2, (int)(r % 16 * 17), K / 2), ones[r] = 1;
+        for (uint32_t b = 0; b < 16; b++) scales[r * 16 + b] = (uint8_t)MIN(r / 16 * 16 + b, 0x7Eu);
+    }
+    for (uint32_t k = 0; k < K; k++) x[k * K + k] = 1;
+    Bench b = bench_of(&exact, tiles_of_codes(codes, scales, ones, 1, N, K, false),
+                       acts_of(x, K, K, act_pitch(K, false), false));
+    for (uint32_t f = 0; f < exact.n_forms; f++) {
+        uint32_t step = MIN(exact.buckets[f], (uint32_t)K), jump = step == 1 ? 5 : step;
+        for (uint32_t k = 0; k + step <= K; k += jump) {
+            const float *out = (const float *)(const void *)run(&b, f, k, step);
+            for (uint32_t i = 0; i < step * N; i++) {
+                uint32_t row = i % N, col = k + i / N, scale = MIN(row / 16 * 16 + col / 16, 0x7Eu);
+                float want = e2m1_value[row % 16] * e4m3_to_f32((uint8_t)scale);
+                if (out[i] != want)
+                    check_fail("%s: code %u scale 0x%02x gives %g, expected %g", device_spec(exact.forms[f]),
+                               row % 16, scale, (double)out[i], (double)want);
+            }
+        }
+    }
+}
+
+// Whole numbers: every sum is exact in fp32 in whatever order.
+static void whole_numbers_are_exact(void **state) {
+    (void)state;
+    enum { TOKENS = 70 };
+    const Product *p = &whole;
+    uint8_t *codes = test_alloc(p->n * p->k / 2), *scales = test_alloc(p->n * p->k / 16);
+    float *ones = test_alloc(p->n * sizeof *ones), *x = test_alloc(TOKENS * p->k * sizeof *x);
+    uint64_t seed = 3;
+    for (uint32_t i = 0; i < p->n * p->k / 2; i++) codes[i] = (uint8_t)random_u64(&seed);
+    for (uint32_t i = 0; i < p->n * p->k / 16; i++) scales[i] = (uint8_t)(0x38 + i % 2 * 8); // 1 and 2
+    for (uint32_t i = 0; i < p->n; i++) ones[i] = 1;
+    for (uint32_t i = 0; i < TOKENS * p->k; i++) x[i] = (float)(random_u64(&seed) % 9) - 4;
+    Bench b = bench_of(p, tiles_of_codes(codes, scales, ones, 1, p->n, p->k, false),
+                       acts_of(x, TOKENS, p->k, act_pitch(p->k, false), false));
+    const double *want = expected(&b);
+    for (uint32_t f = 0; f < p->n_forms; f++) {
+        uint32_t n = MIN(p->buckets[f], (uint32_t)TOKENS);
+        const float *out = (const float *)(const void *)run(&b, f, 0, n);
+        for (uint32_t i = 0; i < n * p->n; i++)
+            if ((double)out[i] != want[i])
+                check_fail("%s: token %u row %u is %g, expected %g", device_spec(p->forms[f]), i / p->n,
+                           i % p->n, (double)out[i], want[i]);
+    }
+}
+
+static void random_against_doubles(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(products); i++) {
+        const Product *p = &products[i];
+        Bench b = bench_of(p, random_tiles(p, 10 + i), random_acts(p, 30 + i, 40));
+        const double *want = expected(&b);
+        for (uint32_t f = 0; f < p->n_forms; f++) {
+            uint32_t most = MIN(p->buckets[f], 40u), counts[] = {0, 1, 3, most - most / 3, most};
+            for (size_t c = 0; c < COUNT_OF(counts); c++)
+                if (counts[c] <= most) check_rows(&b, f, run(&b, f, 0, counts[c]), counts[c], want);
+        }
+        device_drop_all();
+    }
+}
+
+// A token's bits depend on nothing but the token: all of them at once in the largest form, then in every
+// form at every place.
+static void same_bits_in_every_form_and_place(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(products); i++) {
+        const Product *p = &products[i];
+        uint32_t last = p->n_forms - 1, n = MIN(p->buckets[last], (uint32_t)TOKENS_MAX);
+        Bench b = bench_of(p, random_tiles(p, 50 + i), random_acts(p, 70 + i, n));
+        const uint8_t *all = run(&b, last, 0, n);
+        for (uint32_t f = 0; f < p->n_forms; f++) {
+            uint32_t most = MIN(p->buckets[f], n), parts[] = {most, most - most / 3, 1};
+            for (size_t s = 0; s < COUNT_OF(parts); s++)
+                for (uint32_t t = 0; t + parts[s] <= n; t += MAX(parts[s], n / 6)) {
+                    const uint8_t *out = run(&b, f, t, parts[s]);
+                    for (uint32_t j = 0; j < parts[s]; j++)
+                        check_bits(device_spec(p->forms[f]), out + j * b.out_pitch,
+                                   all + (t + j) * b.out_pitch, row_bytes(&b));
+                }
+        }
+        device_drop_all();
+    }
+}
+
+// What stands in the rows past the count, and in another token's row, reaches nobody.
+static void nan_stays_where_it_is(void **state) {
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        const Product *p = &products[i];
+        for (uint32_t f = 0; f < p->n_forms; f++) {
+            uint32_t room = MIN(p->buckets[f], 40u), n = room - room / 3;
+            Bench b = bench_of(p, random_tiles(p, 90), random_acts(p, 91, room));
+            const uint8_t *clean = run(&b, f, 0, n);
+            memset(b.x.rows + (size_t)n * b.x.pitch, 0xFF, (size_t)(room - n) * b.x.pitch);
+            if (n > 2) memset(b.x.rows + (size_t)b.x.pitch, 0xFF, 2 * (size_t)p->k); // the halves of token 1
+            device_write(b.rows, b.x.rows, b.x.bytes);
+            const uint8_t *out = run(&b, f, 0, n);
+            for (uint32_t t = 0; t < n; t++)
+                if (t != 1 || n <= 2)
+                    check_bits(device_spec(p->forms[f]), out + t * b.out_pitch, clean + t * b.out_pitch,
+                               row_bytes(&b));
+            if (n > 2 && !p->gate && !isnan(((const float *)(const void *)(out + b.out_pitch))[0]))
+                check_fail("%s: the token that is NaN became a number", device_spec(p->forms[f]));
+            device_drop_all();
+        }
+    }
+}
+
+static void bias_stride_softcap(void **state) {
+    (void)state;
+    const Product *p = &bias;
+    Bench b = bench_of(p, random_tiles(p, 5), random_acts(p, 6, 40));
+    float add[40];
+    random_fill(7, add, COUNT_OF(add), 20);
+    b.bias = device_copy(add, sizeof add);
+    double *want = expected(&b);
+    for (uint32_t i = 0; i < b.x.n * p->n; i++) want[i] = 30 * tanh((want[i] + (double)add[i % p->n]) / 30);
+    for (uint32_t f = 0; f < p->n_forms; f++) {
+        uint32_t n = MIN(p->buckets[f], b.x.n);
+        check_rows(&b, f, run(&b, f, 0, n), n, want);
+    }
+}
+
+static const struct CMUnitTest tests[] = {
+    device_test(packing_agrees_with_the_compiler),
+    device_test(every_code_and_scale),
+    device_test(whole_numbers_are_exact),
+    device_test(random_against_doubles),
+    device_test(same_bits_in_every_form_and_place),
+    device_test(nan_stays_where_it_is),
+    device_test(bias_stride_softcap),
+};
+DEVICE_MAIN(setup, tests)
