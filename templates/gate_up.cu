@@ -1,12 +1,13 @@
 // gate_up: out[t, i] = act(x[t] . w[i] * row_scale[i]) * (x[t] . w[F + i] * row_scale[F + i]), as act rows.
+#include "templates/lib/panel.cuh"
 #include "templates/lib/prefetch.cuh"
 #include "templates/lib/product.cuh"
 #include "templates/lib/stream.cuh"
-#include "templates/lib/panel.cuh"
 
 // The first block ends the rows of all tokens.
 template <class S>
-__device__ __forceinline__ void gate_up_end_rows(const uint8_t *x, uint8_t *out, float w_bound, uint32_t n_tok) {
+__device__ __forceinline__ void gate_up_end_rows(const uint8_t *x, uint8_t *out, float w_bound,
+                                                 uint32_t n_tok) {
     constexpr uint32_t EACH = STAGE_COLS; // threads a row: at most so many halves of padding
     if (blockIdx.x) return;
     for (uint32_t i = threadIdx.x; i < n_tok * EACH; i += S::threads) {
@@ -53,7 +54,7 @@ template <class S> __device__ void gate_up_stream(const Args<8> &a) {
 
 template <class S> __device__ void gate_up_panel(const Args<8> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
-    using P = Panel<S::format, S::k, S::cols, S::groups, S::parts, S::sums_shared != 0>;
+    using P = Panel<S::format, S::k, S::cols, S::groups, S::parts>;
     __shared__ const uint8_t *row[P::TOKENS];
     static_assert(S::shared_bytes >= P::shared_bytes && S::threads == P::THREADS, "as cuda_linear.c chooses");
     constexpr uint32_t TILES = (S::f + 7) / 8, ROW_BLOCKS = (TILES + P::BLOCK_TILES - 1) / P::BLOCK_TILES;
@@ -61,7 +62,8 @@ template <class S> __device__ void gate_up_panel(const Args<8> &a) {
     uint8_t *out = (uint8_t *)a.p[4];
     const float w_bound = *(const float *)a.p[3];
     const uint32_t n_tok = ((const uint32_t *)a.p[5])[COUNT_TOKENS], part = blockIdx.x % S::parts,
-                   item = blockIdx.x / S::parts, block = item % ROW_BLOCKS, token0 = item / ROW_BLOCKS * P::TOKENS;
+                   item = blockIdx.x / S::parts, block = item % ROW_BLOCKS,
+                   token0 = item / ROW_BLOCKS * P::TOKENS;
     gate_up_end_rows<S>(x, out, w_bound, n_tok);
     if (token0 >= n_tok) return;
     P panel;
@@ -73,7 +75,8 @@ template <class S> __device__ void gate_up_panel(const Args<8> &a) {
         row[t] = token0 + t < n_tok ? x + (uint64_t)(token0 + t) * S::x_pitch : nullptr;
     __syncthreads();
     uint8_t *work = (uint8_t *)a.p[6];
-    if (!panel.run(part, (float4 *)(work + WORK_COUNTERS_BYTES + item * P::work_bytes), (uint32_t *)work + item))
+    if (!panel.run(part, (float4 *)(work + WORK_COUNTERS_BYTES + item * P::work_bytes),
+                   (uint32_t *)work + item))
         return;
     panel.each_sum([&](uint32_t t, uint32_t c, const float(&sums)[4]) {
         product_store_gated<S>(
@@ -95,7 +98,7 @@ template <class S> __device__ void gate_up(const Args<8> &a) {
 #ifndef INSTANCE
 struct GateUpSample {
     static constexpr uint32_t f = 12288, k = 4096, x_pitch = 8208, out_pitch = 24592, next_bytes = 1 << 20,
-                              tiled = 0, cols = 1, groups = 2, round = 12, parts = 1, sums_shared = 0, per_sm = 1;
+                              tiled = 0, cols = 1, groups = 2, round = 12, parts = 1, per_sm = 1;
     static constexpr Format format = FORMAT_NVFP4;
     static constexpr Act act = ACT_SILU;
     static constexpr uint32_t threads = 512, shared_bytes = 49152;

@@ -1,8 +1,8 @@
 // linear: out[t, n] = softcap(x[t] . w[n] * row_scale[n] + bias[n]).
+#include "templates/lib/panel.cuh"
 #include "templates/lib/prefetch.cuh"
 #include "templates/lib/product.cuh"
 #include "templates/lib/stream.cuh"
-#include "templates/lib/panel.cuh"
 
 template <class S> __device__ void linear_stream(const Args<8> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
@@ -39,13 +39,14 @@ template <class S> __device__ void linear_stream(const Args<8> &a) {
 
 template <class S> __device__ void linear_panel(const Args<8> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
-    using P = Panel<S::format, S::k, S::cols, S::groups, S::parts, S::sums_shared != 0>;
+    using P = Panel<S::format, S::k, S::cols, S::groups, S::parts>;
     __shared__ const uint8_t *row[P::TOKENS];
     static_assert(S::shared_bytes >= P::shared_bytes && S::threads == P::THREADS, "as cuda_linear.c chooses");
     constexpr uint32_t TILES = row_tiles(S::n), ROW_BLOCKS = (TILES + P::BLOCK_TILES - 1) / P::BLOCK_TILES;
     const uint8_t *x = (const uint8_t *)a.p[0];
     const uint32_t n_tok = ((const uint32_t *)a.p[5])[S::count], part = blockIdx.x % S::parts,
-                   item = blockIdx.x / S::parts, block = item % ROW_BLOCKS, token0 = item / ROW_BLOCKS * P::TOKENS;
+                   item = blockIdx.x / S::parts, block = item % ROW_BLOCKS,
+                   token0 = item / ROW_BLOCKS * P::TOKENS;
     if (token0 >= n_tok) return;
     P panel;
     panel.w = (const uint8_t *)a.p[1] + (uint64_t)block * P::BLOCK_TILES * P::STAGES * P::BYTES;
@@ -56,7 +57,8 @@ template <class S> __device__ void linear_panel(const Args<8> &a) {
         row[t] = token0 + t < n_tok ? x + (uint64_t)(token0 + t) * S::x_pitch : nullptr;
     __syncthreads();
     uint8_t *work = (uint8_t *)a.p[6];
-    if (!panel.run(part, (float4 *)(work + WORK_COUNTERS_BYTES + item * P::work_bytes), (uint32_t *)work + item))
+    if (!panel.run(part, (float4 *)(work + WORK_COUNTERS_BYTES + item * P::work_bytes),
+                   (uint32_t *)work + item))
         return;
     float *out = (float *)a.p[4];
     panel.each_sum([&](uint32_t t, uint32_t c, const float(&sums)[4]) {
@@ -79,7 +81,8 @@ template <class S> __device__ void linear(const Args<8> &a) {
 #ifndef INSTANCE
 struct LinearSample {
     static constexpr uint32_t n = 4096, k = 4096, out_stride = 4096, has_bias = 0, count = 0, x_pitch = 8208,
-                              next_bytes = 0, tiled = 0, cols = 1, groups = 2, round = 2, parts = 1, sums_shared = 0, per_sm = 1;
+                              next_bytes = 0, tiled = 0, cols = 1, groups = 2, round = 2, parts = 1,
+                              per_sm = 1;
     static constexpr Format format = FORMAT_NVFP4;
     static constexpr float softcap = 0;
     static constexpr uint32_t threads = 512, shared_bytes = 8192;

@@ -13,7 +13,7 @@ typedef struct {
     uint64_t bytes_read, bytes_written, flops;
 } KernelAsk;
 
-enum { SCHEDULE_MAX = 6 };
+enum { SCHEDULE_MAX = 8 };
 typedef struct {
     uint32_t grid, threads;
     uint64_t shared_bytes;

@@ -5,9 +5,7 @@
 #include "templates/lib/abi.h"
 
 // The one parameter of a kernel: device pointers in the order of templates.def.
-template <int N> struct Args {
-    void *p[N];
-};
+template <int N> struct Args { void *p[N]; };
 
 // The counters at the start of `work`: zero between launches.
 constexpr uint32_t WORK_COUNTERS_BYTES = 64 << 10;

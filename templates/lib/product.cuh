@@ -9,8 +9,8 @@
 // x_row(column), out_row(column): rows of a column below `n_columns`.
 template <class S, class XRow, class OutRow>
 __device__ __forceinline__ void product_store(uint32_t tile, uint32_t column, uint32_t n_columns,
-                                              const float (&sums)[4], const float *row_scale, const float *bias,
-                                              XRow x_row, OutRow out_row) {
+                                              const float (&sums)[4], const float *row_scale,
+                                              const float *bias, XRow x_row, OutRow out_row) {
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
     float scale[2], add[2] = {0, 0};
 #pragma unroll
@@ -54,8 +54,8 @@ template <Act A> __device__ __forceinline__ float gated(float gate, float up) {
 // Tiles of pairs: rows 0-7 are gates, 8-15 the ups of the same outputs. They leave as halves of act rows.
 template <class S, class XRow, class OutRow>
 __device__ __forceinline__ void product_store_gated(uint32_t tile, uint32_t column, uint32_t n_columns,
-                                                    const float (&sums)[4], const float *row_scale, float w_bound,
-                                                    XRow x_row, OutRow out_row) {
+                                                    const float (&sums)[4], const float *row_scale,
+                                                    float w_bound, XRow x_row, OutRow out_row) {
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, q = lane % 4, i = tile * 8 + g;
     if (i >= S::f) return;
     const float gate_scale = row_scale[i] * stage_factor(S::format),

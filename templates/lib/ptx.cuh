@@ -1,5 +1,5 @@
-// Wrappers of PTX instructions, each named after its instruction. Registers that hold two halves are uint32_t,
-// the first in the low half.
+// Wrappers of PTX instructions, each named after its instruction. Registers that hold two halves are
+// uint32_t, the first in the low half.
 #ifndef ADALLM_LIB_PTX_CUH
 #define ADALLM_LIB_PTX_CUH
 #include <stdint.h>

@@ -5,9 +5,6 @@
 #define ADALLM_LIB_STREAM_CUH
 #include "templates/lib/stage.cuh"
 
-#ifndef STREAM_DEPTH
-#define STREAM_DEPTH (F == FORMAT_NVFP4 ? 8 : 2)
-#endif
 // Stages in flight a warp: as many as wanted, or somewhat fewer where they divide a slice evenly.
 __host__ __device__ constexpr uint32_t stream_depth(uint32_t most, uint32_t wanted) {
     for (uint32_t d = wanted; 2 * d > wanted; d--)
@@ -15,8 +12,8 @@ __host__ __device__ constexpr uint32_t stream_depth(uint32_t most, uint32_t want
     return wanted < most ? wanted : most;
 }
 
-// Rows of activations, a column each: lane (g, q) reads 32 bytes of row g of every column tile. Columns beyond
-// the last repeat it: what they sum is thrown away.
+// Rows of activations, a column each: lane (g, q) reads 32 bytes of row g of every column tile. Columns
+// beyond the last repeat it: what they sum is thrown away.
 template <uint32_t COLS> struct StreamColumns {
     const uint8_t *row[COLS]; // the lane's bytes of stage 0
     __device__ __forceinline__ void load(uint32_t stage, uint4 (&x)[COLS][2]) const {
@@ -43,20 +40,21 @@ __device__ __forceinline__ void stream_stage(const Stage<F> &stage, const uint4 
     }
 }
 
-// Row tiles [first, first + n) of the weight at `w`, of K columns. Calls out(tile, column tile, sums) once for
-// each of them, by some warp, where `sums` is the lane's part of mma's D: rows g, g + 8 of the tile, columns
-// 2q, 2q + 1. ROUND: row tiles whose partial sums fit `shared`, which holds 2 x ROUND x COLS x 4 KiB, or half
-// of it when ROUND >= n. make_columns() is asked once the first weights are on their way: it may wait for
-// counts. Every thread of the block calls it.
+// Row tiles [first, first + n) of the weight at `w`, of K columns. Calls out(tile, column tile, sums) once
+// for each of them, by some warp, where `sums` is the lane's part of mma's D: rows g, g + 8 of the tile,
+// columns 2q, 2q + 1. ROUND: row tiles whose partial sums fit `shared`, which holds 2 x ROUND x COLS x 4 KiB,
+// or half of it when ROUND >= n. make_columns() is asked once the first weights are on their way: it may wait
+// for counts. Every thread of the block calls it.
 template <Format F, uint32_t K, uint32_t COLS, uint32_t GROUPS, uint32_t ROUND, class Columns, class Out>
-__device__ __forceinline__ void stream_tiles(const uint8_t *w, uint32_t first, uint32_t n, Columns make_columns,
-                                             float4 *shared, Out out) {
+__device__ __forceinline__ void stream_tiles(const uint8_t *w, uint32_t first, uint32_t n,
+                                             Columns make_columns, float4 *shared, Out out) {
     constexpr uint32_t STAGES = stages_of(K), BYTES = stage_bytes(F), WARPS = GROUPS * SLICES;
     constexpr uint32_t MOST = (STAGES + SLICES - 1) / SLICES; // stages of a slice
-    constexpr uint32_t DEPTH = stream_depth(MOST, STREAM_DEPTH);
+    constexpr uint32_t DEPTH = stream_depth(MOST, F == FORMAT_NVFP4 ? (COLS > 1 ? 4 : 8) : 2);
     constexpr bool EVEN = STAGES % (SLICES * DEPTH) == 0; // every chunk is full
     static_assert(ROUND % GROUPS == 0, "all groups of a block do as many tiles in a round");
-    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, slice = warp % SLICES, group = warp / SLICES;
+    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, slice = warp % SLICES,
+                   group = warp / SLICES;
     const uint32_t begin = slice_begin(STAGES, slice), n_stages = slice_begin(STAGES, slice + 1) - begin;
     const uint8_t *at = w + ((uint64_t)(first + group) * STAGES + begin) * BYTES;
 

@@ -1,0 +1,225 @@
+// Candidates of the matrix products. The decode form streams the weights of up to 16 tokens, a block an SM;
+// the panel form is for more. Predictions are max(memory, instructions) of the busiest SM plus what every
+// launch costs; the instruction costs were fitted on an H100 (tests/bench/NOTES.md).
+#include <math.h>
+
+#include "compiler/targets/cuda_choose.h"
+#include "runtime/base/num.h"
+
+enum {
+    TILE_ROWS = 16,
+    STAGE_COLS = 64,
+    SLICES = 8,
+    GROUP_WARPS = 8,
+    PART_BYTES = 4096, // partial sums of a row tile and 8 tokens: 8 slices, a float4 a lane
+    STREAM_SHARED_MAX = 96 << 10,
+    WORK_COUNTERS_BYTES = 64 << 10,
+    WORK_COUNTERS = 16384,
+    WORK_MAX = 64 << 20,
+    WIDE_COLS = 16
+};
+
+// Of an H100 at 1.98 GHz; other clocks scale them.
+#define FILL_US          2.9    // first weights arrive, last sums are reduced
+#define STREAM_STAGE_US  0.0245 // one SM, one stage of 16 rows x 64 columns, 8 tokens
+#define STREAM_TOKENS_US 0.0090 // and 8 tokens more
+#define PANEL_STAGE_US   0.0082 // one SM, one stage of a row tile for 8 tokens
+#define PANEL_LEAST_US   0.38   // a stage of a block, however small
+#define PART_US          3.0    // the last block adds what the others left
+#define FITTED_GHZ       1.98
+
+typedef struct {
+    const Target *t;
+    const KernelAsk *ask;
+    KernelAnswer *out;
+    uint64_t tiles, stages, stage_bytes;
+    double clock; // factor of times that count instructions
+} Product;
+
+static Product product_of(const Target *t, const KernelAsk *ask, KernelAnswer *out, uint64_t tiles) {
+    Product p = {t, ask, out, tiles, div_up(ask_u(ask, "k"), STAGE_COLS), 0, FITTED_GHZ / t->clock_ghz};
+    p.stage_bytes = ask_is(ask, "format", "nvfp4") ? 576 : 2048;
+    return p;
+}
+
+// Microseconds that one SM needs for bytes from memory, all of them reading.
+static double memory_us(const Product *p, double bytes) {
+    return bytes / (p->t->dram_gbs / p->t->units * 1e3);
+}
+
+// fp16 products with fp32 sums: the tensor cores' own limit.
+static double tensor_us(const Product *p, double tile_cols) {
+    double flops = tile_cols * TILE_ROWS * STAGE_COLS * 8 * 2;
+    return flops / (p->t->tflops_acc32 / p->t->units * 1e6);
+}
+
+static void schedule(KernelChoice *c, uint32_t tiled, uint32_t cols, uint32_t groups, uint32_t round) {
+    choice_add(c, "tiled", tiled);
+    choice_add(c, "cols", cols);
+    choice_add(c, "groups", groups);
+    choice_add(c, "round", round);
+}
+
+// ---- decode ------------------------------------------------------------------------------------
+
+// Row tiles between two reductions, a multiple of `groups`, whose partial sums fit shared memory: all of a
+// block's, or half of what fits, as the next round then fills the other half.
+static uint32_t stream_round(uint64_t per_block, uint32_t cols, uint32_t groups, uint64_t *shared) {
+    uint64_t each = (uint64_t)cols * PART_BYTES, most = STREAM_SHARED_MAX / each;
+    uint64_t round = round_up(per_block, groups);
+    if (round <= most) {
+        *shared = round * each;
+    } else {
+        round = MAX(most / 2 / groups * groups, groups);
+        *shared = 2 * round * each;
+    }
+    return (uint32_t)round;
+}
+
+static double stream_us(const Product *p, uint64_t per_block, uint32_t cols) {
+    double stages = (double)(per_block * p->stages);
+    double work = stages * (STREAM_STAGE_US + STREAM_TOKENS_US * (cols - 1)) * p->clock;
+    if (p->stage_bytes > 576) work *= 0.7; // nothing to unpack
+    return p->t->launch_us + FILL_US + MAX(memory_us(p, stages * (double)p->stage_bytes), work);
+}
+
+static void stream_candidates(const Product *p) {
+    uint32_t cols = p->ask->bucket <= 8 ? 1 : 2;
+    uint64_t per_block = div_up(p->tiles, p->t->units);
+    for (uint32_t groups = 1; groups <= 2 && groups <= per_block; groups++) {
+        KernelChoice c = {.grid = (uint32_t)div_up(p->tiles, per_block),
+                          .threads = groups * GROUP_WARPS * 32};
+        schedule(&c, 0, cols, groups, stream_round(per_block, cols, groups, &c.shared_bytes));
+        choice_add(&c, "parts", 1);
+        choice_add(&c, "per_sm", 1);
+        // Eight warps keep too few bytes in flight where an SM has more than a few tiles.
+        c.predicted_us = stream_us(p, per_block, cols) * (groups == 1 && per_block > 1 ? 1.05 : 1);
+        cuda_consider(p->t, p->ask, p->out, &c);
+    }
+}
+
+// ---- panels ------------------------------------------------------------------------------------
+
+typedef struct {
+    uint32_t cols, warps, parts;
+    uint64_t row_blocks, token_blocks, shared, work;
+} PanelShape;
+
+static uint64_t panel_tiles(uint32_t cols, uint32_t warps) {
+    return cols >= WIDE_COLS ? warps / 2 * 2 : warps;
+}
+
+// As in templates/lib/panel.cuh.
+static uint64_t panel_shared(uint32_t cols) {
+    uint64_t chunk = cols >= WIDE_COLS ? 2 : 4, buffers = cols >= WIDE_COLS ? 3 : 2;
+    return buffers * chunk * cols * 8 * 128;
+}
+
+static double panel_us(const Product *p, const PanelShape *s) {
+    double tile_cols = (double)panel_tiles(s->cols, s->warps) * s->cols;
+    double stage = MAX(PANEL_STAGE_US * tile_cols, PANEL_LEAST_US) * p->clock;
+    stage = MAX(stage, tensor_us(p, tile_cols) / 0.85);
+    double blocks = (double)(s->row_blocks * s->token_blocks * s->parts);
+    double bytes = blocks * (double)(panel_tiles(s->cols, s->warps) * p->stages * p->stage_bytes) / s->parts;
+    double waves = (double)div_up((uint64_t)blocks, p->t->units);
+    double us = MAX(waves * (double)p->stages / s->parts * stage, memory_us(p, bytes / p->t->units));
+    double left = (double)(s->row_blocks * s->token_blocks) * (double)s->work; // written, then read, in L2
+    return p->t->launch_us + FILL_US + us + (s->parts > 1 ? PART_US + left / (p->t->dram_gbs * 1e3) : 0);
+}
+
+static void panel_candidate(const Product *p, uint32_t cols, uint32_t warps, uint32_t parts) {
+    PanelShape s = {cols, warps, parts, .shared = panel_shared(cols)};
+    s.row_blocks = div_up(p->tiles, panel_tiles(cols, warps));
+    s.token_blocks = div_up(p->ask->bucket, cols * 8);
+    uint64_t items = s.row_blocks * s.token_blocks;
+    s.work = parts > 1 ? (uint64_t)SLICES * cols * warps * 32 * 16 : 0;
+    if (parts > 1 && (items > WORK_COUNTERS || items * s.work > WORK_MAX)) return;
+    KernelChoice c = {.grid = (uint32_t)(items * parts), .threads = warps * 32, .shared_bytes = s.shared};
+    schedule(&c, 1, cols, warps, 0);
+    choice_add(&c, "parts", parts);
+    choice_add(&c, "per_sm", 1);
+    c.work_bytes = parts > 1 ? WORK_COUNTERS_BYTES + items * s.work : 0;
+    c.predicted_us = panel_us(p, &s);
+    cuda_consider(p->t, p->ask, p->out, &c);
+}
+
+static void panel_candidates(const Product *p) {
+    static const uint32_t warps[] = {4, 8, 12};
+    uint32_t cols = p->ask->bucket <= 32 ? 4 : p->ask->bucket <= 64 ? 8 : WIDE_COLS;
+    for (size_t i = 0; i < COUNT_OF(warps); i++)
+        for (uint32_t parts = 1; parts <= SLICES; parts *= 2)
+            if ((cols < WIDE_COLS || warps[i] == 8) && !(warps[i] == 12 && p->stage_bytes > 576 && cols == 8))
+                panel_candidate(p, cols, warps[i], parts);
+}
+
+static void product_candidates(const Target *t, const KernelAsk *ask, KernelAnswer *out, uint64_t tiles) {
+    Product p = product_of(t, ask, out, tiles);
+    if (ask->bucket <= 16)
+        stream_candidates(&p);
+    else
+        panel_candidates(&p);
+}
+
+void cuda_linear(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
+    product_candidates(t, ask, out, div_up(ask_u(ask, "n"), TILE_ROWS));
+}
+
+void cuda_gate_up(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
+    product_candidates(t, ask, out, div_up(ask_u(ask, "f"), TILE_ROWS / 2));
+}
+
+// ---- experts -----------------------------------------------------------------------------------
+
+// Decode: a unit of work is some row tiles of an expert for up to 8 of its tokens; `per_unit` of them make
+// one token's experts fill the card.
+static void expert_stream(const Product *p, uint64_t topk, double active) {
+    uint64_t units_per_expert = MAX(1, div_up(p->t->units, topk));
+    uint32_t groups = p->tiles > units_per_expert ? 2 : 1;
+    uint64_t per_unit = round_up(div_up(p->tiles, units_per_expert), groups), shared;
+    uint32_t round = stream_round(per_unit, 1, groups, &shared);
+    uint64_t blocks = div_up(p->tiles, round);
+    KernelChoice c = {.grid = (uint32_t)MIN((uint64_t)p->ask->bucket * topk * blocks, (uint64_t)p->t->units),
+                      .threads = groups * GROUP_WARPS * 32,
+                      .shared_bytes = (uint64_t)round * PART_BYTES};
+    schedule(&c, 0, 1, groups, round);
+    choice_add(&c, "per_sm", 1);
+    double each = ceil(active * (double)blocks / c.grid);
+    c.predicted_us = stream_us(p, (uint64_t)(each * round), 1) + 2;
+    cuda_consider(p->t, p->ask, p->out, &c);
+}
+
+static void expert_panel(const Product *p, uint64_t experts, uint64_t topk, double active) {
+    enum { COLS = 8, WARPS = 8 };
+    uint64_t row_blocks = div_up(p->tiles, WARPS);
+    double pairs = (double)p->ask->bucket * (double)topk, items = active * ceil(pairs / active / (COLS * 8));
+    uint64_t most = (uint64_t)MIN(pairs, (double)experts + pairs / (COLS * 8)) * row_blocks;
+    KernelChoice c = {.grid = (uint32_t)MIN(most, (uint64_t)p->t->units),
+                      .threads = WARPS * 32,
+                      .shared_bytes = panel_shared(COLS)};
+    schedule(&c, 1, COLS, WARPS, 0);
+    choice_add(&c, "per_sm", 1);
+    double units = ceil(items * (double)row_blocks / c.grid);
+    double stage = MAX(PANEL_STAGE_US * WARPS * COLS * p->clock, tensor_us(p, WARPS * COLS) / 0.85);
+    c.predicted_us = p->t->launch_us + FILL_US + units * ((double)p->stages * stage + 4);
+    cuda_consider(p->t, p->ask, p->out, &c);
+}
+
+static void expert_candidates(const Target *t, const KernelAsk *ask, KernelAnswer *out, uint64_t tiles) {
+    enum { STREAM_MAX = 64 };
+    Product p = product_of(t, ask, out, tiles);
+    uint64_t experts = ask_u(ask, "experts"), topk = ask_u(ask, "topk");
+    // Experts that a batch meets when each token chooses evenly.
+    double active = (double)experts * (1 - pow(1 - (double)topk / (double)experts, ask->bucket));
+    if (ask->bucket <= STREAM_MAX)
+        expert_stream(&p, topk, active);
+    else
+        expert_panel(&p, experts, topk, active);
+}
+
+void cuda_moe_gate_up(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
+    expert_candidates(t, ask, out, div_up(ask_u(ask, "f"), TILE_ROWS / 2));
+}
+
+void cuda_moe_down(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
+    expert_candidates(t, ask, out, div_up(ask_u(ask, "n"), TILE_ROWS));
+}
