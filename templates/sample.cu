@@ -96,15 +96,28 @@ __device__ __forceinline__ float component(const float4 &v, uint32_t j) {
     return j == 0 ? v.x : j == 1 ? v.y : j == 2 ? v.z : v.w;
 }
 
-// Four logits; `fill` past the vocabulary.
+// v without what stands past the vocabulary.
+template <class S> __device__ __forceinline__ float4 sample_pad(float4 v, uint32_t i, float fill) {
+    if (S::vocab % SAMPLE_CHUNK == 0) return v;
+    if (i >= S::vocab) v.x = fill;
+    if (i + 1 >= S::vocab) v.y = fill;
+    if (i + 2 >= S::vocab) v.z = fill;
+    if (i + 3 >= S::vocab) v.w = fill;
+    return v;
+}
+
+// Four logits; `fill` past the vocabulary. i is a multiple of 4.
 template <class S> __device__ __forceinline__ float4 sample_load(const float *row, uint32_t i, float fill) {
     float4 v = {fill, fill, fill, fill};
-    if (S::vocab_rows % 4 == 0 && i + 4 <= S::vocab) return *(const float4 *)(row + i);
-    if (i < S::vocab) v.x = row[i];
-    if (i + 1 < S::vocab) v.y = row[i + 1];
-    if (i + 2 < S::vocab) v.z = row[i + 2];
-    if (i + 3 < S::vocab) v.w = row[i + 3];
-    return v;
+    if (S::vocab_rows % 4 == 0) {
+        if (i < S::vocab) v = *(const float4 *)(row + i);
+    } else {
+        if (i < S::vocab) v.x = row[i];
+        if (i + 1 < S::vocab) v.y = row[i + 1];
+        if (i + 2 < S::vocab) v.z = row[i + 2];
+        if (i + 3 < S::vocab) v.w = row[i + 3];
+    }
+    return sample_pad<S>(v, i, fill);
 }
 
 // ---- the largest -----------------------------------------------------------------------------------------
@@ -140,6 +153,7 @@ __device__ __forceinline__ uint64_t sample_warp_best(const SampleBest &b) {
 // The largest of packed[0, n), for a whole warp.
 __device__ __forceinline__ uint64_t sample_warp_largest(const uint64_t *packed, uint32_t n) {
     uint64_t best = 0;
+#pragma unroll 4
     for (uint32_t i = sample_lane(); i < n; i += 32) {
         const uint64_t more = __ldcg((const unsigned long long *)packed + i);
         best = more > best ? more : best;
@@ -280,6 +294,7 @@ template <class S> struct SampleChunks {
 // f(x, id) for every logit of the live chunks.
 template <class S, class F>
 __device__ void sample_each(SampleShared &m, const float *row, uint32_t n_live, const F &f) {
+#pragma unroll 1
     for (uint32_t w = sample_warp(); w < n_live; w += AHEAD * SAMPLE_WARPS) {
         float4 v[AHEAD];
         uint32_t i[AHEAD];
@@ -302,6 +317,7 @@ template <class S>
 __device__ uint32_t sample_nth_tie(SampleShared &m, const float *row, uint32_t n_live, uint32_t key,
                                    uint64_t n) {
     __syncthreads();
+#pragma unroll 1
     for (uint32_t w = sample_warp(); w < n_live; w += SAMPLE_WARPS) {
         const float4 v = sample_load<S>(row, m.live[w] * SAMPLE_CHUNK + 4 * sample_lane(), NAN);
         uint32_t ties = 0;
@@ -319,7 +335,9 @@ __device__ uint32_t sample_nth_tie(SampleShared &m, const float *row, uint32_t n
     __syncthreads();
     if (before < n && before + mine >= n) {
         uint32_t w = threadIdx.x * each;
+#pragma unroll 1
         while (before + m.ties[w] < n) before += m.ties[w++];
+#pragma unroll 1
         for (uint32_t i = m.live[w] * SAMPLE_CHUNK;; i++)
             if (sample_key(row[i]) == key && ++before == n) {
                 m.tie = i;
@@ -395,6 +413,7 @@ __device__ uint32_t sample_pick(SampleShared &m, const float *row, const Samplin
     const uint64_t target = __umul64hi(sample_random(r.seed, r.step), total);
     if (before <= target && target < before + mine) {
         uint32_t w = threadIdx.x * each;
+#pragma unroll 1
         while (target >= before + m.mass[w]) before += m.mass[w++];
         m.chunk = m.live[w], m.rest = target - before;
     }
@@ -453,6 +472,7 @@ __device__ uint32_t sample_draw(SampleShared &m, const float *row, const uint8_t
     if (cut_k || cut_p) sample_cuts<S>(m, row, r, n_live, total, kept);
     __syncthreads();
     if (cut_k || cut_p || r.min_p > 0) {
+#pragma unroll 2
         for (uint32_t w = sample_warp(); w < n_live; w += SAMPLE_WARPS) {
             const uint32_t i = m.live[w] * SAMPLE_CHUNK + 4 * sample_lane();
             const float4 v = sample_load<S>(row, i, -INFINITY);
@@ -513,6 +533,7 @@ __device__ void sample_logprobs(SampleShared &m, const float *row, const uint8_t
         const float x = m.top_x[threadIdx.x];
         const uint32_t mine_id = m.top_id[threadIdx.x];
         uint32_t rank = 1;
+#pragma unroll 1
         for (uint32_t j = 0; j < top; j++)
             rank += m.top_x[j] > x || (m.top_x[j] == x && m.top_id[j] < mine_id);
         out->id[rank] = (int32_t)mine_id, out->logprob[rank] = x - largest - norm;
@@ -545,6 +566,7 @@ __device__ float4 sample_adjust(const SampleShared &m, const SamplingRow &r, con
     const uint32_t i = begin + 4 * sample_lane();
     if (r.features & SAMPLE_BIAS) {
         uint32_t from = 0, to = r.n_bias; // the first whose id is not below begin
+#pragma unroll 1
         while (from < to) {
             const uint32_t mid = (from + to) / 2;
             if ((uint32_t)m.bias.id[mid] < begin)
@@ -552,6 +574,7 @@ __device__ float4 sample_adjust(const SampleShared &m, const SamplingRow &r, con
             else
                 to = mid;
         }
+#pragma unroll 1
         for (; from < r.n_bias && (uint32_t)m.bias.id[from] < begin + SAMPLE_CHUNK; from++)
             for (uint32_t j = 0; j < 4; j++)
                 if (i + j == (uint32_t)m.bias.id[from]) x[j] += m.bias.x[from];
@@ -567,6 +590,7 @@ __device__ float4 sample_adjust(const SampleShared &m, const SamplingRow &r, con
         for (uint32_t j = 0; j < 4; j++) x[j] = bits >> j & 1 ? x[j] : -INFINITY;
     }
     if (r.features & SAMPLE_STOP && r.step < r.min_tokens)
+#pragma unroll 1
         for (uint32_t s = 0; s < r.n_stop; s++)
             for (uint32_t j = 0; j < 4; j++)
                 if ((uint32_t)state.lists->stop[s] == i + j) x[j] = -INFINITY;
@@ -594,27 +618,21 @@ __device__ uint64_t sample_part(SampleShared &m, const SamplingRow &r, const Sam
     typedef SampleLayout<S> Layout;
     const bool adjusts = r.features & SAMPLE_ADJUSTS;
     if (r.features & SAMPLE_BIAS) {
+#pragma unroll 1
         for (uint32_t i = threadIdx.x; i < r.n_bias; i += SAMPLE_THREADS)
             m.bias.id[i] = state.lists->bias_id[i], m.bias.x[i] = state.lists->bias[i];
         __syncthreads();
     }
     SampleBest best;
+#pragma unroll 2
     for (uint32_t c = begin + sample_warp(); c < end; c += SAMPLE_WARPS) {
         const uint32_t i = c * SAMPLE_CHUNK + 4 * sample_lane();
         float4 v = sample_load<S>(logits, i, 0);
         sample_check(best, v);
-        if (i >= S::vocab) v.x = -INFINITY;
-        if (i + 1 >= S::vocab) v.y = -INFINITY;
-        if (i + 2 >= S::vocab) v.z = -INFINITY;
-        if (i + 3 >= S::vocab) v.w = -INFINITY;
+        v = sample_pad<S>(v, i, -INFINITY);
         if (r.features & SAMPLE_LOGPROBS) sample_stat(v, LOG2E, (float2 *)(work + Layout::raw) + c);
         if (adjusts) {
-            float4 changed = sample_adjust<S>(m, r, state, c * SAMPLE_CHUNK, v);
-            if (i >= S::vocab) changed.x = -INFINITY;
-            if (i + 1 >= S::vocab) changed.y = -INFINITY;
-            if (i + 2 >= S::vocab) changed.z = -INFINITY;
-            if (i + 3 >= S::vocab) changed.w = -INFINITY;
-            v = changed;
+            v = sample_pad<S>(sample_adjust<S>(m, r, state, c * SAMPLE_CHUNK, v), i, -INFINITY);
             *(float4 *)((float *)(work + Layout::adjusted) + i) = v;
         }
         if (r.temperature > 0) sample_stat(v, scale, (float2 *)(work + Layout::stats) + c);
@@ -645,24 +663,23 @@ template <class S> __device__ void sample(const Args<10> &a) {
         const uint32_t begin = min(part * per_part, Layout::chunks),
                        end = min(begin + per_part, Layout::chunks);
         const float *const logits = (const float *)a.p[0] + (size_t)row * S::vocab_rows;
-        float4 first[AHEAD];
-        float temperature = 0;
-        uint32_t features = 0;
+        if (row != 0) { // row 0 reads on: at batch 1 nothing waits for the count
+            uint32_t n = n_rows;
+            asm volatile("" : "+r"(n)); // or both conditions become one, and everything waits
+            if (row >= n) return;
+        }
         const auto load = [&](uint32_t c, uint32_t n) {
             c += n * SAMPLE_WARPS;
             return sample_load<S>(logits, c < end ? c * SAMPLE_CHUNK + 4 * sample_lane() : S::vocab,
                                   -F32_MOST);
         };
-        const auto look = [&] {
+        const float temperature = sampling[row].temperature;
+        const uint32_t features = sampling[row].features;
+        float4 first[AHEAD];
 #pragma unroll
-            for (uint32_t n = 0; n < AHEAD; n++) first[n] = load(begin + sample_warp(), n);
-            temperature = sampling[row].temperature, features = sampling[row].features;
-        };
-        if (row == 0) look(); // row 0 is always there: at batch 1 nothing waits for the counts
-        if (row >= n_rows) return;
-        if (row != 0) look();
+        for (uint32_t n = 0; n < AHEAD; n++) first[n] = load(begin + sample_warp(), n);
         const bool greedy = !(temperature > 0) && !features;
-        const float scale = fminf(LOG2E / temperature, F32_MOST);
+        float scale = 0;
         uint8_t *const mine = work + (64 << 10) + row * Layout::row_bytes;
         SamplingRow r = {};
         SampleState state = {};
@@ -682,13 +699,16 @@ template <class S> __device__ void sample(const Args<10> &a) {
             }
             best = sample_warp_best(b);
         } else {
+            if (row >= n_rows) return;
             r = sampling[row];
+            scale = fminf(__fdividef(LOG2E, temperature), F32_MOST);
             r.n_bias = min((uint32_t)r.n_bias, (uint32_t)BIAS_MAX),
             r.n_stop = min((uint32_t)r.n_stop, (uint32_t)STOP_MAX);
             state = {(uint16_t *)a.p[6] + (size_t)r.slot * cols, (const TokenLists *)a.p[7] + r.slot,
                      (const uint32_t *)a.p[8] + (size_t)r.slot * (cols / 32)};
             best = sample_part<S>(m, r, state, logits, scale, mine, begin, end);
         }
+        if (row >= n_rows) return;
         if (sample_lane() == 0) m.warp[sample_warp()] = best;
         __syncthreads();
         if (sample_warp() == 0) {
