@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "runtime/base/fp.h"
-#include "tests/kernels/harness.h"
+#include "tests/kernels/sample_reference.h"
 
 static Kernels kernels;
 enum { SMALL = 43, SMALL_ROWS = 48, LARGE = 5000, LARGE_ROWS = 5001 };
@@ -74,39 +74,6 @@ static void not_finite(void **state) {
             assert_int_equal(status, at < SMALL ? ROW_NOT_FINITE : ROW_OK);
             assert_in_range(token, 0, SMALL - 1);
         }
-}
-
-typedef struct {
-    float logit;
-    uint32_t id;
-} Ranked;
-
-static int by_rank(const void *a, const void *b) {
-    const Ranked *x = a, *y = b;
-    if (x->logit != y->logit) return x->logit < y->logit ? 1 : -1;
-    return x->id < y->id ? -1 : 1;
-}
-
-// p[id] after temperature, top_k, top_p, min_p; 0: cut. Ids within 1e-6 of the top_p boundary are `unsure`.
-static void reference(const float *logits, uint32_t n, const SamplingRow *row, double *p, bool *unsure) {
-    Ranked *rank = xmalloc(n * sizeof *rank);
-    for (uint32_t i = 0; i < n; i++) rank[i] = (Ranked){logits[i], i}, p[i] = 0, unsure[i] = false;
-    qsort(rank, n, sizeof *rank, by_rank);
-    uint32_t kept = row->top_k ? MIN(row->top_k, n) : n;
-    double total = 0, sum = 0;
-    for (uint32_t i = 0; i < kept; i++)
-        total += p[rank[i].id] =
-            exp(((double)logits[rank[i].id] - (double)rank[0].logit) / (double)row->temperature);
-    for (uint32_t i = 0; i < kept; i++) {
-        double before = sum / total, e = p[rank[i].id];
-        sum += e;
-        unsure[rank[i].id] = fabs(before - (double)row->top_p) < 1e-6 || fabs(e - (double)row->min_p) < 1e-6;
-        if ((row->top_p < 1 && before >= (double)row->top_p) || e < (double)row->min_p) p[rank[i].id] = 0;
-    }
-    free(rank);
-    total = 0;
-    for (uint32_t i = 0; i < n; i++) total += p[i];
-    for (uint32_t i = 0; i < n; i++) p[i] /= total;
 }
 
 static void check_distribution(uint32_t id, uint32_t n, float *logits, SamplingRow row, uint32_t draws) {
