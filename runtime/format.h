@@ -149,6 +149,10 @@ typedef enum {
     ADA_ROLE_STATUS,      // u32[rows_max]
     ADA_ROLE_RING,        // RingSlot of lib/abi.h, RING_SLOTS of them; space HOST
     ADA_ROLE_WORK,        // memory of whichever launch runs; its first 64 KiB are zero between launches
+    ADA_ROLE_TOKEN_COUNTS, // u16[seqs_max, TOKEN_COLS(vocab)], see lib/abi.h
+    ADA_ROLE_TOKEN_LISTS,  // TokenLists[seqs_max]
+    ADA_ROLE_TOKEN_MASK,   // u32[seqs_max, TOKEN_COLS(vocab) / 32]
+    ADA_ROLE_LOGPROBS,     // LogprobRow[RING_SLOTS, rows_max]; space HOST
     ADA_ROLE_ROLES
 } AdaRole;
 

@@ -25,7 +25,7 @@ uint64_t codegen_host_scratch(const char *template_, const SpecField *spec, uint
         uint64_t d = value(spec, n_spec, "head_dim"), page = value(spec, n_spec, "page_tokens");
         return (64 << 10) + page * 64 + 2 * page * d * sizeof(float) + 32 * d * sizeof(float);
     }
-    if (!strcmp(template_, "sample")) return 16384 + 64 + value(spec, n_spec, "vocab") * 8;
+    if (!strcmp(template_, "sample")) return 16384 + 192 + value(spec, n_spec, "vocab") * 12;
     return 0;
 }
 

@@ -59,8 +59,8 @@ static void check_buffer(Verify *v, uint32_t i) {
         return;
     }
     if (b->space != ADA_SPACE_SCRATCH) {
-        if ((b->space == ADA_SPACE_HOST) != (b->role == ADA_ROLE_RING))
-            wrong(v, "buffer %u (%s): the ring and nothing else lives on the host", i, b->name);
+        if ((b->space == ADA_SPACE_HOST) != (b->role == ADA_ROLE_RING || b->role == ADA_ROLE_LOGPROBS))
+            wrong(v, "buffer %u (%s): ring and logprobs and nothing else live on the host", i, b->name);
         if (b->role == ADA_ROLE_NONE || (b->space == ADA_SPACE_KV) != (b->role == ADA_ROLE_KV_POOL))
             wrong(v, "buffer %u (%s): its role does not belong to its space", i, b->name);
         if ((b->role == ADA_ROLE_KV_POOL || b->role == ADA_ROLE_BLOCK_TABLE) && b->index >= p->n_kv_groups)
@@ -282,6 +282,11 @@ static uint64_t needed(Verify *v, const Template *t, const TemplateArg *arg) {
     if (pitch && act_bytes(v, t, arg->type, pitch, &bytes)) return bytes;
     if (str_is(arg->type, "ring")) return RING_SLOTS * RING_SLOT_BYTES(v->p->rows_max);
     if (str_is(arg->type, "work")) return 1 << 16;
+    const uint64_t slots = v->p->seqs_max, cols = TOKEN_COLS((uint64_t)v->p->vocab);
+    if (str_is(arg->type, "token_counts")) return 2 * slots * cols;
+    if (str_is(arg->type, "token_lists")) return slots * sizeof(TokenLists);
+    if (str_is(arg->type, "token_mask")) return slots * cols / 8;
+    if (str_is(arg->type, "logprobs")) return LOGPROBS_BYTES(v->p->rows_max);
     if (!type_bytes(v, t, arg->type, &bytes)) {
         wrong(v, "cannot tell the size of `" STR_FMT "`", STR_ARG(arg->name));
         return 0;

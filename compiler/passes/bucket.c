@@ -67,6 +67,7 @@ static uint64_t work_bytes(const Bucket *b) {
 
 static void add_states(Bucket *b) {
     const Plan *p = b->p;
+    const uint64_t cols = TOKEN_COLS((uint64_t)p->vocab);
     const struct {
         AdaRole role;
         const char *name;
@@ -84,10 +85,15 @@ static void add_states(Bucket *b) {
         {ADA_ROLE_STATUS, "status", 4ull * p->rows_max},
         {ADA_ROLE_RING, "ring", RING_SLOTS * RING_SLOT_BYTES(p->rows_max)},
         {ADA_ROLE_WORK, "work", work_bytes(b)},
+        {ADA_ROLE_TOKEN_COUNTS, "token_counts", 2 * cols * p->seqs_max},
+        {ADA_ROLE_TOKEN_LISTS, "token_lists", sizeof(TokenLists) * (uint64_t)p->seqs_max},
+        {ADA_ROLE_TOKEN_MASK, "token_mask", cols / 8 * p->seqs_max},
+        {ADA_ROLE_LOGPROBS, "logprobs", LOGPROBS_BYTES(p->rows_max)},
     };
     for (size_t i = 0; i < COUNT_OF(states); i++) {
         if (!states[i].bytes) continue;
-        AdaSpace space = states[i].role == ADA_ROLE_RING ? ADA_SPACE_HOST : ADA_SPACE_STATE;
+        bool host = states[i].role == ADA_ROLE_RING || states[i].role == ADA_ROLE_LOGPROBS;
+        AdaSpace space = host ? ADA_SPACE_HOST : ADA_SPACE_STATE;
         b->role[states[i].role] = add_buffer(b, &(PlanBuffer){.name = states[i].name,
                                                               .space = space,
                                                               .role = states[i].role,

@@ -586,8 +586,12 @@ static void sampling_steps(Select *s) {
                                     ADA_ROLE_COUNTS};
     for (size_t i = 0; i < COUNT_OF(drawn); i++) take(t, role(drawn[i]));
     take(t, is_gpu(s) ? role(ADA_ROLE_WORK) : none);
+    static const AdaRole told[] = {ADA_ROLE_TOKEN_COUNTS, ADA_ROLE_TOKEN_LISTS, ADA_ROLE_TOKEN_MASK,
+                                   ADA_ROLE_LOGPROBS};
+    for (size_t i = 0; i < COUNT_OF(told); i++) take(t, role(told[i]));
     field_u(t, "vocab_rows", s->p->vocab_rows);
     field_u(t, "vocab", s->p->vocab);
+    field_u(t, "rows_max", s->p->rows_max);
     t->read_per_row = 4ull * s->p->vocab_rows;
     t->flops_per_row = 4ull * s->p->vocab_rows;
     t->origin = "sampling: logits to the next id";

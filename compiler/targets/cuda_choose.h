@@ -1,6 +1,6 @@
 // How a GPU target chooses among the forms of a template: every template has a function that enumerates its
-// candidates (cuda_linear.c, cuda_attention.c, cuda_rows.c); the table of them and what they share stand in
-// cuda_choose.c.
+// candidates (cuda_linear.c, cuda_attention.c, cuda_rows.c, cuda_sample.c); the table of them and what they
+// share stand in cuda_choose.c.
 #ifndef ADALLM_TARGETS_CUDA_CHOOSE_H
 #define ADALLM_TARGETS_CUDA_CHOOSE_H
 #include "compiler/targets/target.h"
@@ -10,7 +10,8 @@ typedef void CudaCandidates(const Target *t, const KernelAsk *ask, KernelAnswer 
 CudaCandidates cuda_linear, cuda_gate_up, cuda_moe_gate_up, cuda_moe_down; // cuda_linear.c
 CudaCandidates cuda_attention;                                             // cuda_attention.c
 CudaCandidates cuda_embed, cuda_norm_add, cuda_linear_f32, cuda_act_mul, cuda_rope_write, cuda_moe_route,
-    cuda_moe_combine, cuda_gather_rows, cuda_sample, cuda_advance; // cuda_rows.c
+    cuda_moe_combine, cuda_gather_rows, cuda_advance; // cuda_rows.c
+CudaCandidates cuda_sample;                           // cuda_sample.c
 
 uint64_t ask_u(const KernelAsk *ask, const char *key); // a field of the spec; CHECKs that it is there
 double ask_f(const KernelAsk *ask, const char *key);

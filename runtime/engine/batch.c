@@ -1,11 +1,9 @@
 #include "runtime/engine/batch.h"
 
-#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/num.h"
-#include "templates/lib/abi.h"
 
 typedef enum { SEQ_FREE, SEQ_PREFILL, SEQ_DECODE, SEQ_ENDED } SeqState;
 
@@ -19,7 +17,8 @@ typedef struct {
     uint64_t arrival; // prompts are prefilled in this order
     const int32_t *eos_ids;
     uint32_t n_eos_ids;
-    Sampling sampling;
+    Sampling sampling; // without its bias, which the device has
+    bool masked;
 } Seq;
 
 struct Batch {
@@ -33,6 +32,8 @@ struct Batch {
     bool resident; // the device holds ids, positions and sampling rows of row_slot, ready for the next decode
                    // step
     bool dead;
+    uint32_t step; // COUNT_STEP on the device
+    SamplingStage stage;
     uint32_t n_rows;
     uint32_t *row_slot; // [rows_max] which sequence each logits row belongs to
     // Staging for one step.
@@ -41,6 +42,7 @@ struct Batch {
     SamplingRow *sampling;     // [rows_max]
     int32_t *next;             // [rows_max]
     uint32_t *status;          // [rows_max]
+    LogprobRow *logprobs;      // [rows_max]
     BatchToken *tokens;        // [rows_max]
 };
 
@@ -62,7 +64,9 @@ Batch *batch_new(Exec *x, uint32_t chunk) {
     b->sampling = ARENA_ARRAY(a, SamplingRow, p->rows_max);
     b->next = ARENA_ARRAY(a, int32_t, p->rows_max);
     b->status = ARENA_ARRAY(a, uint32_t, p->rows_max);
+    b->logprobs = ARENA_ARRAY(a, LogprobRow, p->rows_max);
     b->tokens = ARENA_ARRAY(a, BatchToken, p->rows_max);
+    b->stage = sampling_stage(a, p);
     return b;
 }
 
@@ -84,7 +88,7 @@ static bool check_request(const Batch *b, const Request *r, Err *e) {
         if (r->ids[i] < 0 || (uint32_t)r->ids[i] >= b->plan->vocab_rows)
             return err_set(e, E_IDS, "token %u of the prompt is %d, outside the vocabulary of %u", i,
                            r->ids[i], b->plan->vocab_rows);
-    return true;
+    return sampling_check(&r->sampling, b->plan, r->n_eos_ids, e);
 }
 
 static uint32_t limit_of(const Batch *b, const Request *r) {
@@ -110,7 +114,8 @@ static bool enter(Batch *b, uint32_t slot, const Request *r, uint32_t cached, Er
     bool changed;
     if (!kv_reserve(&b->kv, slot, limit, &changed))
         return err_set(e, E_MEMORY, "no free KV pages for a sequence of up to %u tokens", limit);
-    if (changed && !upload_tables(b, slot, e)) {
+    if ((changed && !upload_tables(b, slot, e)) ||
+        !sampling_enter(&b->stage, b->x, slot, &r->sampling, r->ids, r->n_ids, r->eos_ids, r->n_eos_ids, e)) {
         b->dead = true;
         return false;
     }
@@ -118,7 +123,7 @@ static bool enter(Batch *b, uint32_t slot, const Request *r, uint32_t cached, Er
     s->n_ids = s->n_prompt = r->n_ids;
     s->cached = cached, s->limit = limit;
     s->eos_ids = r->eos_ids, s->n_eos_ids = r->n_eos_ids;
-    s->sampling = r->sampling;
+    s->sampling = r->sampling, s->masked = false;
     s->arrival = b->arrivals++;
     s->state = SEQ_PREFILL;
     return true;
@@ -150,17 +155,25 @@ void batch_release(Batch *b, uint32_t slot) {
     b->seqs[slot].state = SEQ_FREE;
 }
 
-// ---- stepping --------------------------------------------------------------------------------------------
-
-static SamplingRow sampling_row(const Seq *s) {
-    const Sampling *p = &s->sampling;
-    float top_p = MAX(p->top_p, FLT_MIN); // at 0 the likeliest token stays
-    return (SamplingRow){p->temperature, top_p, p->min_p, p->top_k, p->seed, s->n_ids - s->n_prompt};
+bool batch_allow(Batch *b, uint32_t slot, const uint32_t *mask, Err *e) {
+    Seq *s = &b->seqs[slot];
+    const uint64_t bytes = TOKEN_COLS((uint64_t)b->plan->vocab) / 8;
+    const ExecWrite write = {ADA_ROLE_TOKEN_MASK, 0, slot * bytes, bytes, mask};
+    CHECK(s->state == SEQ_PREFILL || s->state == SEQ_DECODE);
+    if (s->masked != (mask != NULL) && s->state == SEQ_DECODE) b->resident = false; // its row changes
+    s->masked = mask != NULL;
+    if (!mask || exec_step(b->x, &(ExecStep){.writes = &write, .n_writes = 1}, e)) return true;
+    b->dead = true;
+    return false;
 }
 
+// ---- stepping --------------------------------------------------------------------------------------------
+
 static void add_row(Batch *b, uint32_t slot, uint32_t token) {
+    const Seq *s = &b->seqs[slot];
     b->rows[b->n_rows] = (int32_t)token;
-    b->sampling[b->n_rows] = sampling_row(&b->seqs[slot]);
+    b->sampling[b->n_rows] =
+        sampling_row(&s->sampling, slot, s->n_ids - s->n_prompt, s->n_eos_ids, s->masked);
     b->row_slot[b->n_rows++] = slot;
 }
 
@@ -209,6 +222,12 @@ static uint32_t compose_decode(Batch *b) {
     return n;
 }
 
+static bool logprobs_wanted(const Batch *b) {
+    for (uint32_t r = 0; r < b->n_rows; r++)
+        if (b->seqs[b->row_slot[r]].sampling.logprobs) return true;
+    return false;
+}
+
 static bool run_step(Batch *b, uint32_t n_tokens, bool write, bool advance, Err *e) {
     uint32_t counts[4] = {[COUNT_TOKENS] = n_tokens, [COUNT_ROWS] = b->n_rows};
     uint64_t t = n_tokens * sizeof(int32_t), r = b->n_rows * sizeof(int32_t);
@@ -220,7 +239,13 @@ static bool run_step(Batch *b, uint32_t n_tokens, bool write, bool advance, Err 
         {ADA_ROLE_ROWS, 0, 0, r, b->rows},
         {ADA_ROLE_SAMPLING, 0, 0, b->n_rows * sizeof(SamplingRow), b->sampling},
     };
-    const ExecRead reads[] = {{ADA_ROLE_NEXT, 0, r, b->next}, {ADA_ROLE_STATUS, 0, r, b->status}};
+    uint64_t l = logprobs_wanted(b) ? b->n_rows * sizeof(LogprobRow) : 0;
+    if (write) b->step = 0;
+    const ExecRead reads[] = {
+        {ADA_ROLE_NEXT, 0, r, b->next},
+        {ADA_ROLE_STATUS, 0, r, b->status},
+        {ADA_ROLE_LOGPROBS, b->step % RING_SLOTS * sizeof(LogprobRow) * b->plan->rows_max, l, b->logprobs}};
+    if (advance) b->step++;
     ExecStep step = {.writes = writes,
                      .n_writes = write ? COUNT_OF(writes) : 0,
                      .body_tokens = n_tokens,
@@ -243,6 +268,9 @@ static bool take_tokens(Batch *b, Err *e) {
     for (uint32_t r = 0; r < b->n_rows; r++) {
         uint32_t slot = b->row_slot[r];
         Seq *s = &b->seqs[slot];
+        if (b->status[r] == ROW_NONE_ALLOWED)
+            return err_set(e, E_SAMPLING, "sequence %u may draw no token at all after %u tokens", slot,
+                           s->n_ids);
         if (b->status[r] != ROW_OK)
             return err_set(e, E_NUMERIC, "the logits of sequence %u after %u tokens are not finite", slot,
                            s->n_ids);
@@ -253,7 +281,7 @@ static bool take_tokens(Batch *b, Err *e) {
         SeqEnd end = end_of(b, s, b->next[r]);
         s->state = end == SEQ_GOES_ON ? SEQ_DECODE : SEQ_ENDED;
         if (end != SEQ_GOES_ON) b->resident = false;
-        b->tokens[r] = (BatchToken){slot, b->next[r], end};
+        b->tokens[r] = (BatchToken){slot, b->next[r], end, s->sampling.logprobs ? &b->logprobs[r] : NULL};
     }
     return true;
 }

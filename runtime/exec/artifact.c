@@ -32,6 +32,10 @@ static const char *const role_names[ADA_ROLE_ROLES] = {
     [ADA_ROLE_STATUS] = "status",
     [ADA_ROLE_RING] = "ring",
     [ADA_ROLE_WORK] = "work",
+    [ADA_ROLE_TOKEN_COUNTS] = "token_counts",
+    [ADA_ROLE_TOKEN_LISTS] = "token_lists",
+    [ADA_ROLE_TOKEN_MASK] = "token_mask",
+    [ADA_ROLE_LOGPROBS] = "logprobs",
 };
 
 const char *artifact_section_name(uint32_t kind) {

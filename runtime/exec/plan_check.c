@@ -116,8 +116,8 @@ static bool check_buffer(const PlanChecker *c, uint32_t i) {
         return bad(c, "buffer", i, "space %u, role %u", b->space, b->role);
     if ((b->role == ADA_ROLE_KV_POOL) != (b->space == ADA_SPACE_KV))
         return bad(c, "buffer", i, "KV pools and nothing else live in the KV space");
-    if ((b->role == ADA_ROLE_RING) != (b->space == ADA_SPACE_HOST))
-        return bad(c, "buffer", i, "the ring and nothing else lives in the host's memory");
+    if ((b->role == ADA_ROLE_RING || b->role == ADA_ROLE_LOGPROBS) != (b->space == ADA_SPACE_HOST))
+        return bad(c, "buffer", i, "ring and logprobs and nothing else live in the host's memory");
     bool grouped = b->role == ADA_ROLE_KV_POOL || b->role == ADA_ROLE_BLOCK_TABLE;
     if (grouped ? b->index >= c->p->n_kv_groups : b->index != 0)
         return bad(c, "buffer", i, "index %u of %u KV groups", b->index, c->p->n_kv_groups);
@@ -258,6 +258,12 @@ static bool check_roles(const PlanChecker *c) {
            check_role(c, ADA_ROLE_POS, 0, tokens) && check_role(c, ADA_ROLE_SLOT, 0, tokens) &&
            check_role(c, ADA_ROLE_ROWS, 0, rows) && check_role(c, ADA_ROLE_LOGITS, 0, rows * p->vocab_rows) &&
            check_role(c, ADA_ROLE_SAMPLING, 0, (uint64_t)p->rows_max * sizeof(SamplingRow)) &&
+           check_role(c, ADA_ROLE_TOKEN_COUNTS, 0,
+                      (uint64_t)p->seqs_max * TOKEN_COLS((uint64_t)p->vocab) * 2) &&
+           check_role(c, ADA_ROLE_TOKEN_LISTS, 0, (uint64_t)p->seqs_max * sizeof(TokenLists)) &&
+           check_role(c, ADA_ROLE_TOKEN_MASK, 0,
+                      (uint64_t)p->seqs_max * TOKEN_COLS((uint64_t)p->vocab) / 8) &&
+           check_role(c, ADA_ROLE_LOGPROBS, 0, LOGPROBS_BYTES(p->rows_max)) &&
            check_role(c, ADA_ROLE_NEXT, 0, rows) && check_role(c, ADA_ROLE_STATUS, 0, rows);
 }
 

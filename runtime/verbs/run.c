@@ -1,6 +1,7 @@
 // adallm-rt run: text in the terminal, one answer or a conversation.
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -13,13 +14,45 @@
 enum { COMPLETION_TOKENS = 256 }; // a base model seldom ends by itself
 
 typedef struct {
-    double temperature, top_p, min_p;
-    uint64_t top_k, max_tokens, seed, threads;
-    bool has_temperature, has_top_p, has_min_p, has_top_k, has_max_tokens, has_seed;
+    double temperature, top_p, min_p, repetition, presence, frequency;
+    uint64_t top_k, max_tokens, min_tokens, logprobs, seed, threads;
+    bool has_temperature, has_top_p, has_min_p, has_top_k, has_max_tokens, has_seed, has_logprobs;
     bool ignore_eos, chat, no_chat;
     const char *system;
+    OptList logit_bias;
+    TokenBias bias[BIAS_MAX];
+    uint32_t n_bias;
     CliResult cli;
 } Args;
+
+static int by_id(const void *a, const void *b) {
+    const TokenBias *x = a, *y = b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+static bool parse_biases(Args *x, Diags *d) {
+    bool ok = true;
+    if (x->logit_bias.n > BIAS_MAX)
+        return diag_error(d, E_OPTION_VALUE, SPAN_NONE,
+                          "--logit-bias is given %zu times; at most %d are possible", x->logit_bias.n,
+                          BIAS_MAX);
+    for (size_t i = 0; i < x->logit_bias.n; i++) {
+        const char *text = x->logit_bias.items[i], *colon = strchr(text, ':');
+        uint64_t id = 0;
+        double bias = 0;
+        if (!colon || !str_to_u64((Str){text, (size_t)(colon - text)}, &id) || id > INT32_MAX ||
+            !str_to_double(str_of(colon + 1), &bias) || !(bias >= -1e4 && bias <= 1e4))
+            ok = diag_error(d, E_OPTION_VALUE, SPAN_NONE,
+                            "--logit-bias %s: a token id, a colon and a number within 10000 of 0 are wanted",
+                            text);
+        x->bias[x->n_bias++] = (TokenBias){(int32_t)id, (float)bias};
+    }
+    qsort(x->bias, x->n_bias, sizeof *x->bias, by_id);
+    for (uint32_t i = 1; ok && i < x->n_bias; i++)
+        if (x->bias[i].id == x->bias[i - 1].id)
+            ok = diag_error(d, E_OPTION_VALUE, SPAN_NONE, "--logit-bias names token %d twice", x->bias[i].id);
+    return ok;
+}
 
 static bool parse_args(Args *x, int argc, char **argv, Arena *a, Diags *d) {
     const Option options[] = {
@@ -31,6 +64,17 @@ static bool parse_args(Args *x, int argc, char **argv, Arena *a, Diags *d) {
          "sample from the K likeliest tokens; 0: off"},
         {"--min-p", OPT_REAL, "P", 0, 1, &x->min_p, &x->has_min_p,
          "drop tokens below P times the likeliest; 0: off"},
+        {"--repetition-penalty", OPT_REAL, "R", 1e-3, 1e3, &x->repetition, NULL,
+         "divide logits of tokens of prompt and answer by R; 1: off"},
+        {"--presence-penalty", OPT_REAL, "P", -100, 100, &x->presence, NULL,
+         "take P from logits of tokens that the answer has; 0: off"},
+        {"--frequency-penalty", OPT_REAL, "F", -100, 100, &x->frequency, NULL,
+         "take F from logits of tokens for each time that the answer has them; 0: off"},
+        {"--logit-bias", OPT_LIST, "ID:B", 0, 0, &x->logit_bias, NULL,
+         "add B to the logit of token ID; may be repeated"},
+        {"--min-tokens", OPT_UINT, "N", 0, INT32_MAX, &x->min_tokens, NULL, "do not end before N tokens"},
+        {"--logprobs", OPT_UINT, "N", 0, LOGPROBS_MAX, &x->logprobs, &x->has_logprobs,
+         "show on stderr each token's log-probability, and those of the N likeliest"},
         {"--max-tokens", OPT_UINT, "N", 1, INT32_MAX, &x->max_tokens, &x->has_max_tokens,
          "end after N tokens; default: a chat ends by itself or when the context is full, a completion after "
          "256"},
@@ -53,7 +97,7 @@ static bool parse_args(Args *x, int argc, char **argv, Arena *a, Diags *d) {
                          COUNT_OF(options),
                          1,
                          2};
-    if (!cli_parse(&cmd, argc, argv, a, &x->cli, d)) return false;
+    if (!cli_parse(&cmd, argc, argv, a, &x->cli, d) || !parse_biases(x, d)) return false;
     if (x->chat && x->no_chat)
         return diag_error(d, E_USAGE, SPAN_NONE, "--chat and --no-chat exclude each other");
     return true;
@@ -72,7 +116,15 @@ static void choose(const Args *x, Session *s) {
                              .top_p = (float)(x->has_top_p ? x->top_p : m->top_p),
                              .min_p = (float)(x->has_min_p ? x->min_p : m->min_p),
                              .top_k = x->has_top_k ? (uint32_t)x->top_k : m->top_k,
-                             .seed = x->seed};
+                             .seed = x->seed,
+                             .repetition = (float)x->repetition,
+                             .presence = (float)x->presence,
+                             .frequency = (float)x->frequency,
+                             .min_tokens = (uint32_t)x->min_tokens,
+                             .bias = x->bias,
+                             .n_bias = x->n_bias,
+                             .logprobs = x->has_logprobs,
+                             .top_logprobs = (uint32_t)x->logprobs};
     if (!x->has_seed && getrandom(&o->sampling.seed, 4, 0) != 4) o->sampling.seed = 0;
 }
 

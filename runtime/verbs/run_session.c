@@ -133,6 +133,22 @@ static bool is_eos(const Session *s, int32_t id) {
     return false;
 }
 
+static void show_logprobs(const Session *s, const LogprobRow *l) {
+    for (uint32_t i = 0; l && i < l->n; i++) {
+        StrBuf text = {0};
+        Detok detok;
+        detok_begin(&detok, s->tok, false);
+        detok_push(&detok, (uint32_t)l->id[i], &text);
+        detok_flush(&detok, &text);
+        detok_end(&detok);
+        StrBuf quoted = {0};
+        json_write_string(&quoted, buf_view(&text));
+        fprintf(stderr, "%s%d " STR_FMT " %.4f%s", i ? "  " : "", l->id[i], STR_ARG(buf_view(&quoted)),
+                (double)l->logprob[i], i + 1 < l->n ? "" : "\n");
+        buf_free(&text), buf_free(&quoted);
+    }
+}
+
 static bool stream(Session *s, Detok *detok, StrBuf *answer, SessionStats *stats, Err *e) {
     StrBuf piece = {0};
     double begin = clock_s(), first = 0;
@@ -143,6 +159,7 @@ static bool stream(Session *s, Detok *detok, StrBuf *answer, SessionStats *stats
         ok = batch_step(s->batch, &t, &n, e);
         if (!ok || !n) continue;
         if (!stats->new_tokens++) first = clock_s();
+        show_logprobs(s, t->logprobs);
         if (!is_eos(s, t->id)) detok_push(detok, (uint32_t)t->id, &piece);
         ended = t->end != SEQ_GOES_ON;
         if (ended) detok_flush(detok, &piece);

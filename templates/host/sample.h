@@ -1,13 +1,14 @@
 // sample: next[r] from logits[r] over the ids below vocab. Temperature 0: the largest, lowest id on a tie.
 // Else softmax(logits / temperature), cut to the top_k largest, then to the smallest set of at least top_p of
 // what is left, then to min_p of the largest, and one draw whose random number is a function of (seed, step)
-// alone.
+// alone. Logits are adjusted first, in a copy, when the row says so (lib/abi.h); logprobs are of the logits
+// as they came.
 #ifndef ADALLM_HOST_SAMPLE_H
 #define ADALLM_HOST_SAMPLE_H
 #include "templates/host/math.h"
 
 typedef struct {
-    uint32_t vocab_rows, vocab;
+    uint32_t vocab_rows, vocab, rows_max;
 } SampleSpec;
 
 // What may still be drawn: ids ascending, each with its weight e^((logit - max) / temperature).
@@ -15,8 +16,9 @@ enum { SAMPLE_BINS = 2048, SAMPLE_CHUNK = 64 };
 typedef struct {
     double mass[SAMPLE_BINS];
     uint32_t n;
-    float *e;     // [vocab]; all 1 while only ranks matter
-    uint32_t *id; // [vocab]
+    float *e;        // [vocab]; all 1 while only ranks matter
+    uint32_t *id;    // [vocab]
+    float *adjusted; // [vocab]
 } SampleSet;
 
 // SplitMix64's finaliser over both words: 53 random bits in [0, 1).
@@ -114,8 +116,9 @@ INLINE double sample_total(const SampleSet *s) {
     return total;
 }
 
-// The candidates for the k largest: the k-th largest of the maxima of chunks is at most the k-th largest
-// logit, so that what is smaller, nearly all, need not be ranked.
+// The candidates for the k largest among what may be drawn, which is above -infinity: the k-th largest of the
+// maxima of chunks is at most the k-th largest logit, so that what is smaller, nearly all, need not be
+// ranked.
 INLINE void sample_candidates(const float *logits, uint32_t n, uint32_t k, SampleSet *s) {
     const uint32_t n_chunks = k ? n / SAMPLE_CHUNK : 0;
     float *max = s->e + n_chunks, least = -__builtin_inff();
@@ -142,7 +145,8 @@ INLINE void sample_candidates(const float *logits, uint32_t n, uint32_t k, Sampl
             continue;
         }
         s->id[s->n] = i;
-        s->n += logits[i++] >= least;
+        s->n += logits[i] >= least && logits[i] > -__builtin_inff();
+        i++;
     }
 }
 
@@ -170,25 +174,111 @@ SHARED uint32_t sample_draw(const float *logits, uint32_t n, float max, const Sa
     return s->id[i];
 }
 
+typedef struct {
+    uint16_t *counts; // [TOKEN_COLS]
+    const TokenLists *lists;
+    const uint32_t *mask; // [TOKEN_COLS / 32]
+    LogprobRow *logprobs;
+} SampleState;
+
+INLINE float sample_penalised(const SamplingRow *row, float x, uint16_t count) {
+    uint32_t drawn = count & COUNT_MOST;
+    if (count) x = x > 0 ? x / row->repetition : x * row->repetition;
+    return drawn ? x - (float)drawn * row->frequency - row->presence : x;
+}
+
+INLINE float sample_finite(float x) {
+    const float most = 0x1.FFFFFEp127f;
+    return x > most ? most : x < -most ? -most : x;
+}
+
+// The logits that are drawn from.
+SHARED void sample_adjust(const float *logits, uint32_t n, const SamplingRow *row, const SampleState *state,
+                          float *out) {
+    const float none = -__builtin_inff();
+    const uint32_t bits = row->features;
+    memcpy(out, logits, n * sizeof *out);
+    for (uint32_t j = 0; bits & SAMPLE_BIAS && j < row->n_bias; j++) {
+        uint32_t id = (uint32_t)state->lists->bias_id[j];
+        if (id < n) out[id] += state->lists->bias[j];
+    }
+    for (uint32_t i = 0; bits & SAMPLE_PENALTIES && i < n; i++)
+        out[i] = sample_penalised(row, out[i], state->counts[i]);
+    for (uint32_t i = 0; i < n; i++) out[i] = sample_finite(out[i]);
+    for (uint32_t i = 0; bits & SAMPLE_MASK && i < n; i++)
+        out[i] = state->mask[i / 32] >> i % 32 & 1 ? out[i] : none;
+    for (uint32_t j = 0; bits & SAMPLE_STOP && row->step < row->min_tokens && j < row->n_stop; j++) {
+        uint32_t id = (uint32_t)state->lists->stop[j];
+        if (id < n) out[id] = none;
+    }
+}
+
+// Insertion into the largest so far: most logits are smaller than all of them.
+SHARED void sample_logprobs(const float *logits, uint32_t n, float max, uint32_t top, uint32_t drawn,
+                            LogprobRow *out) {
+    double sum = 0;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        sum += (double)f32_exp(logits[i] - max);
+        if (kept == top && (!top || logits[i] <= out->logprob[kept])) continue;
+        uint32_t at = kept < top ? ++kept : kept;
+        for (; at > 1 && logits[i] > out->logprob[at - 1]; at--)
+            out->logprob[at] = out->logprob[at - 1], out->id[at] = out->id[at - 1];
+        out->logprob[at] = logits[i], out->id[at] = (int32_t)i;
+    }
+    // ln sum, 1 <= sum <= n: Newton on e^y = sum from its power of two.
+    double y = 0;
+    for (double left = sum; left > 1; left /= 2) y += 0.6931471805599453;
+    for (int i = 0; i < 6; i++) y += sum * (double)f32_exp((float)-y) - 1;
+    out->id[0] = (int32_t)drawn, out->logprob[0] = logits[drawn];
+    out->n = 1 + kept, out->reserved = 0;
+    for (uint32_t i = 0; i <= kept; i++) out->logprob[i] = (float)((double)out->logprob[i] - (double)max - y);
+}
+
+// Status of the row; *next is the id.
+INLINE uint32_t sample_row(const float *logits, uint32_t n, SamplingRow *row, const SampleState *state,
+                           SampleSet *set, int32_t *next) {
+    float raw_max, max;
+    *next = 0;
+    if (!sample_max(logits, n, &raw_max)) return ROW_NOT_FINITE;
+    const float *from = logits;
+    max = raw_max;
+    if (row->features & SAMPLE_ADJUSTS) {
+        sample_adjust(logits, n, row, state, set->adjusted);
+        from = set->adjusted;
+        (void)sample_max(from, n, &max);
+        if (max == -__builtin_inff()) return ROW_NONE_ALLOWED;
+    }
+    uint32_t id = row->temperature > 0 ? sample_draw(from, n, max, row, set) : sample_first_equal(from, max);
+    *next = (int32_t)id;
+    if (row->features & SAMPLE_LOGPROBS)
+        sample_logprobs(logits, n, raw_max, u32_min(u32_min(row->top_logprobs, LOGPROBS_MAX), n), id,
+                        state->logprobs);
+    if (row->features & SAMPLE_PENALTIES && (state->counts[id] & COUNT_MOST) < COUNT_MOST)
+        state->counts[id]++;
+    return ROW_OK;
+}
+
 INLINE void sample(void *const *args, uint32_t block, uint32_t n_blocks, void *scratch, SampleSpec s) {
     SamplingRow *sampling = args[1];
     int32_t *next = args[2];
     uint32_t *status = args[3];
-    Range rows = range_of_block(((const uint32_t *)args[4])[COUNT_ROWS], block, n_blocks);
+    const uint32_t *counts = args[4];
+    const size_t cols = TOKEN_COLS(s.vocab), ring = (size_t)(counts[COUNT_STEP] % RING_SLOTS) * s.rows_max;
+    Range rows = range_of_block(counts[COUNT_ROWS], block, n_blocks);
+    SampleSet *set = scratch;
+    set->e = (float *)(set + 1), set->id = (uint32_t *)(set->e + s.vocab);
+    set->adjusted = (float *)(set->id + s.vocab);
     for (uint32_t r = rows.begin; r < rows.end; r++) {
-        const float *logits = (const float *)args[0] + (size_t)r * s.vocab_rows;
-        SampleSet *set = scratch;
-        float max;
-        set->e = (float *)(set + 1), set->id = (uint32_t *)(set->e + s.vocab);
-        int finite = sample_max(logits, s.vocab, &max);
-        status[r] = finite ? ROW_OK : ROW_NOT_FINITE;
-        if (!finite)
-            next[r] = 0;
-        else if (sampling[r].temperature > 0)
-            next[r] = (int32_t)sample_draw(logits, s.vocab, max, &sampling[r], set);
-        else
-            next[r] = (int32_t)sample_first_equal(logits, max);
-        sampling[r].step++;
+        SamplingRow *row = &sampling[r];
+        const SampleState state = {
+            row->features & SAMPLE_PENALTIES ? (uint16_t *)args[6] + row->slot * cols : NULL,
+            (const TokenLists *)args[7] + row->slot,
+            row->features & SAMPLE_MASK ? (const uint32_t *)args[8] + row->slot * cols / 32 : NULL,
+            (LogprobRow *)args[9] + ring + r};
+        status[r] = sample_row((const float *)args[0] + (size_t)r * s.vocab_rows, s.vocab, row, &state, set,
+                               &next[r]);
+        row->step++;
     }
 }
 #endif

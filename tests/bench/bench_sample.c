@@ -18,7 +18,7 @@ static const struct {
 
 int main(void) {
     Kernels k = {0};
-    uint32_t id = kernels_add(&k, "sample vocab_rows=%d vocab=%d", VOCAB, VOCAB), counts[4] = {0, 1}, status;
+    uint32_t id = kernels_add(&k, "sample vocab_rows=%d vocab=%d rows_max=1", VOCAB, VOCAB), counts[4] = {0, 1}, status;
     kernels_compile(&k);
     kernels_use(&k, "v3");
     float *logits = xmalloc(VOCAB * sizeof *logits);
@@ -27,7 +27,7 @@ int main(void) {
     random_fill(1, logits, VOCAB, 3);
     for (size_t c = 0; c < COUNT_OF(cases); c++) {
         SamplingRow row = cases[c].row;
-        void *args[] = {logits, &row, &next, &status, counts};
+        void *args[] = {logits, &row, &next, &status, counts, NULL, NULL, NULL, NULL, NULL};
         double best = 1e9;
         for (int i = 0; i < DRAWS; i++) {
             struct timespec a, b;

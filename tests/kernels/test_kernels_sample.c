@@ -1,27 +1,49 @@
-// sample: greedy ties, cuts against a full sort, the distribution of many draws, and what is not a number.
+// sample: greedy ties, cuts against a full sort, the distribution of many draws, what is not a number; what a
+// row may ask for beside that, feature by feature against plain arithmetic.
 #include <math.h>
 #include <stdlib.h>
 
 #include "runtime/base/fp.h"
-#include "tests/kernels/harness.h"
+#include "tests/kernels/sample_reference.h"
 
 static Kernels kernels;
 enum { SMALL = 43, SMALL_ROWS = 48, LARGE = 5000, LARGE_ROWS = 5001 };
 static uint32_t small_id, large_id;
 
 static void setup(void) {
-    small_id = kernels_add(&kernels, "sample vocab_rows=%d vocab=%d", SMALL_ROWS, SMALL);
-    large_id = kernels_add(&kernels, "sample vocab_rows=%d vocab=%d", LARGE_ROWS, LARGE);
+    small_id = kernels_add(&kernels, "sample vocab_rows=%d vocab=%d rows_max=2", SMALL_ROWS, SMALL);
+    large_id = kernels_add(&kernels, "sample vocab_rows=%d vocab=%d rows_max=2", LARGE_ROWS, LARGE);
 }
 
-static int32_t draw(uint32_t id, float *logits, SamplingRow *row, uint32_t *status) {
+// The state of two slots, and what logprobs are written.
+typedef struct {
+    uint16_t counts[2][TOKEN_COLS(SMALL)];
+    TokenLists lists[2];
+    uint32_t mask[2][TOKEN_COLS(SMALL) / 32];
+    LogprobRow logprobs[RING_SLOTS][2];
+} State;
+
+static int32_t draw_with(uint32_t id, const float *logits, SamplingRow *row, uint32_t *status, State *s) {
     int32_t *next = fenced_alloc(sizeof *next);
-    uint32_t counts[4] = {0, 1};
-    void *args[] = {logits, row, next, status, counts, NULL};
+    uint32_t counts[4] = {0, 1, 6};
+    void *args[] = {(void *)(uintptr_t)logits,
+                    row,
+                    next,
+                    status,
+                    counts,
+                    NULL,
+                    s ? s->counts : NULL,
+                    s ? s->lists : NULL,
+                    s ? s->mask : NULL,
+                    s ? s->logprobs : NULL};
     kernels_run(&kernels, id, args, 1);
     int32_t token = *next;
     fenced_free(next);
     return token;
+}
+
+static int32_t draw(uint32_t id, const float *logits, SamplingRow *row, uint32_t *status) {
+    return draw_with(id, logits, row, status, NULL);
 }
 
 static void greedy(void **state) {
@@ -52,39 +74,6 @@ static void not_finite(void **state) {
             assert_int_equal(status, at < SMALL ? ROW_NOT_FINITE : ROW_OK);
             assert_in_range(token, 0, SMALL - 1);
         }
-}
-
-typedef struct {
-    float logit;
-    uint32_t id;
-} Ranked;
-
-static int by_rank(const void *a, const void *b) {
-    const Ranked *x = a, *y = b;
-    if (x->logit != y->logit) return x->logit < y->logit ? 1 : -1;
-    return x->id < y->id ? -1 : 1;
-}
-
-// p[id] after temperature, top_k, top_p, min_p; 0: cut. Ids within 1e-6 of the top_p boundary are `unsure`.
-static void reference(const float *logits, uint32_t n, const SamplingRow *row, double *p, bool *unsure) {
-    Ranked *rank = xmalloc(n * sizeof *rank);
-    for (uint32_t i = 0; i < n; i++) rank[i] = (Ranked){logits[i], i}, p[i] = 0, unsure[i] = false;
-    qsort(rank, n, sizeof *rank, by_rank);
-    uint32_t kept = row->top_k ? MIN(row->top_k, n) : n;
-    double total = 0, sum = 0;
-    for (uint32_t i = 0; i < kept; i++)
-        total += p[rank[i].id] =
-            exp(((double)logits[rank[i].id] - (double)rank[0].logit) / (double)row->temperature);
-    for (uint32_t i = 0; i < kept; i++) {
-        double before = sum / total, e = p[rank[i].id];
-        sum += e;
-        unsure[rank[i].id] = fabs(before - (double)row->top_p) < 1e-6 || fabs(e - (double)row->min_p) < 1e-6;
-        if ((row->top_p < 1 && before >= (double)row->top_p) || e < (double)row->min_p) p[rank[i].id] = 0;
-    }
-    free(rank);
-    total = 0;
-    for (uint32_t i = 0; i < n; i++) total += p[i];
-    for (uint32_t i = 0; i < n; i++) p[i] /= total;
 }
 
 static void check_distribution(uint32_t id, uint32_t n, float *logits, SamplingRow row, uint32_t draws) {
@@ -145,10 +134,118 @@ static void seed_and_step_alone(void **state) {
     assert_in_range(same, 0, 25);
 }
 
+// The greedy choice shows which logit is the largest after the adjustments.
+static int32_t best_of(const float *logits, SamplingRow row, State *s) {
+    uint32_t status = 9;
+    int32_t id = draw_with(small_id, logits, &row, &status, s);
+    assert_int_equal(status, ROW_OK);
+    return id;
+}
+
+static void penalties(void **state) {
+    (void)state;
+    static State s;
+    float logits[SMALL_ROWS] = {0};
+    logits[3] = 4, logits[5] = 3.5f, logits[7] = 3;
+    SamplingRow row = {.top_p = 1, .features = SAMPLE_PENALTIES, .slot = 1, .repetition = 1};
+    memset(&s, 0, sizeof s);
+    s.counts[0][3] = 9; // another sequence's
+    assert_int_equal(best_of(logits, row, &s), 3);
+    assert_int_equal(s.counts[1][3], 1); // it was drawn
+    row.frequency = 0.4f;
+    assert_int_equal(best_of(logits, row, &s), 3); // 3.6
+    assert_int_equal(best_of(logits, row, &s), 5); // 3.2
+    row.frequency = 0, row.presence = 0.75f;
+    assert_int_equal(best_of(logits, row, &s), 3); // 3.25, 2.75: how often does not matter
+    row.presence = 0, row.repetition = 2;
+    s.counts[1][7] = COUNT_PROMPT;
+    assert_int_equal(best_of(logits, row, &s), 3); // 2, 1.75, 1.5: the prompt counts here
+    row.presence = 0.6f;
+    assert_int_equal(best_of(logits, row, &s), 7); // and only here
+    for (uint32_t i = 0; i < SMALL; i++) logits[i] = -3;
+    logits[3] = -2, s.counts[1][3] = 1, row.presence = 0;
+    assert_int_equal(best_of(logits, row, &s), 0); // -4: negative logits are multiplied
+    s.counts[1][0] = COUNT_PROMPT | COUNT_MOST;
+    logits[0] = 9;
+    assert_int_equal(best_of(logits, row, &s), 0);
+    assert_int_equal(s.counts[1][0], COUNT_PROMPT | COUNT_MOST); // no wrap
+}
+
+static void bias_and_stops(void **state) {
+    (void)state;
+    static State s;
+    float logits[SMALL_ROWS] = {[2] = 1, [40] = 3, [42] = 2};
+    SamplingRow row = {.top_p = 1, .features = SAMPLE_BIAS, .slot = 1, .repetition = 1, .n_bias = 2};
+    memset(&s, 0, sizeof s);
+    s.lists[1].bias_id[0] = 2, s.lists[1].bias[0] = 2.5f;
+    s.lists[1].bias_id[1] = 40, s.lists[1].bias[1] = -100;
+    s.lists[1].stop[0] = 2, s.lists[1].stop[1] = 42;
+    assert_int_equal(best_of(logits, row, &s), 2);
+    row.features = SAMPLE_STOP, row.min_tokens = 3, row.n_stop = 2, row.step = 2;
+    assert_int_equal(best_of(logits, row, &s), 40);
+    row.features |= SAMPLE_BIAS;
+    assert_int_equal(best_of(logits, row, &s), 0);
+    row.step = 3; // long enough
+    assert_int_equal(best_of(logits, row, &s), 2);
+}
+
+static void masks(void **state) {
+    (void)state;
+    static State s;
+    float logits[SMALL_ROWS];
+    uint32_t status, seen = 0;
+    memset(&s, 0, sizeof s);
+    random_fill(4, logits, SMALL_ROWS, 3);
+    for (int32_t at = 0; at < SMALL; at++) {
+        memset(s.mask, 0, sizeof s.mask);
+        s.mask[1][at / 32] = 1u << at % 32;
+        SamplingRow row = {.top_p = 0.5f, .temperature = (float)(at % 2), .features = SAMPLE_MASK, .slot = 1};
+        assert_int_equal(best_of(logits, row, &s), at);
+    }
+    s.mask[1][0] = 0xF0, s.mask[1][1] = 0;
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        SamplingRow row = {
+            .top_p = 1, .temperature = 50, .top_k = 30, .seed = seed, .features = SAMPLE_MASK, .slot = 1};
+        seen |= 1u << best_of(logits, row, &s);
+    }
+    assert_int_equal(seen, 0xF0);
+    memset(s.mask, 0, sizeof s.mask);
+    SamplingRow row = {.top_p = 1, .features = SAMPLE_MASK, .slot = 1};
+    draw_with(small_id, logits, &row, &status, &s);
+    assert_int_equal(status, ROW_NONE_ALLOWED);
+}
+
+static void logprobs(void **state) {
+    (void)state;
+    static State s;
+    for (uint32_t top = 0; top <= LOGPROBS_MAX; top += 5) {
+        float *logits = xmalloc(LARGE_ROWS * sizeof *logits);
+        Ranked *rank = xmalloc(LARGE * sizeof *rank);
+        random_fill(top, logits, LARGE_ROWS, 3);
+        for (uint32_t i = 0; i < LARGE; i += 7) logits[i] = 8; // ties among the largest
+        double sum = 0;
+        for (uint32_t i = 0; i < LARGE; i++) rank[i] = (Ranked){logits[i], i}, sum += exp((double)logits[i]);
+        qsort(rank, LARGE, sizeof *rank, by_rank);
+        memset(&s, 0xEE, sizeof s);
+        SamplingRow row = {.top_p = 1, .temperature = 1, .features = SAMPLE_LOGPROBS, .top_logprobs = top};
+        uint32_t status;
+        int32_t id = draw_with(large_id, logits, &row, &status, &s);
+        const LogprobRow *out = &s.logprobs[6 % RING_SLOTS][0];
+        assert_int_equal(out->n, 1 + top);
+        assert_int_equal(out->id[0], id);
+        assert_true(fabs((double)out->logprob[0] - (double)logits[id] + log(sum)) < 2e-6);
+        for (uint32_t i = 0; i < top; i++) {
+            assert_int_equal(out->id[1 + i], rank[i].id);
+            assert_true(fabs((double)out->logprob[1 + i] - (double)rank[i].logit + log(sum)) < 2e-6);
+        }
+        free(logits), free(rank);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(greedy),
-    cmocka_unit_test(not_finite),
-    cmocka_unit_test(distributions),
-    cmocka_unit_test(seed_and_step_alone),
+    cmocka_unit_test(greedy),        cmocka_unit_test(not_finite),
+    cmocka_unit_test(distributions), cmocka_unit_test(seed_and_step_alone),
+    cmocka_unit_test(penalties),     cmocka_unit_test(bias_and_stops),
+    cmocka_unit_test(masks),         cmocka_unit_test(logprobs),
 };
 KERNELS_MAIN(kernels, setup, tests)

@@ -22,7 +22,7 @@ enum {
 
 typedef struct {
     Plan plan;
-    PlanBuffer buffers[16];
+    PlanBuffer buffers[20];
     PlanKernel kernels[4];
     PlanLaunch launches[8];
     PlanProgram programs[8];
@@ -73,10 +73,18 @@ static inline void small_buffers(SmallModel *m) {
         small_buffer(m, "sampling", ADA_SPACE_STATE, ADA_ROLE_SAMPLING, 0, R * sizeof(SamplingRow));
     uint32_t next = small_buffer(m, "next", ADA_SPACE_STATE, ADA_ROLE_NEXT, 0, R * 4);
     uint32_t status = small_buffer(m, "status", ADA_SPACE_STATE, ADA_ROLE_STATUS, 0, R * 4);
+    const uint32_t cols = TOKEN_COLS(SMALL_VOCAB), S = SMALL_SEQS;
+    uint32_t tokens =
+        small_buffer(m, "token_counts", ADA_SPACE_STATE, ADA_ROLE_TOKEN_COUNTS, 0, S * cols * 2);
+    uint32_t lists =
+        small_buffer(m, "token_lists", ADA_SPACE_STATE, ADA_ROLE_TOKEN_LISTS, 0, S * sizeof(TokenLists));
+    uint32_t mask = small_buffer(m, "token_mask", ADA_SPACE_STATE, ADA_ROLE_TOKEN_MASK, 0, S * cols / 8);
+    uint32_t logprobs =
+        small_buffer(m, "logprobs", ADA_SPACE_HOST, ADA_ROLE_LOGPROBS, 0, LOGPROBS_BYTES(SMALL_ROWS));
     uint32_t scratch = small_buffer(m, "scratch", ADA_SPACE_SCRATCH, ADA_ROLE_NONE, 0, 512);
     const uint32_t body[] = {ids, pos, slot, full, ring, pool0, pool1, hidden, counts, scratch};
     const uint32_t head[] = {hidden, rows, logits, counts},
-                   sample[] = {logits, sampling, next, status, counts};
+                   sample[] = {logits, sampling, next, status, counts, tokens, lists, mask, logprobs};
     const uint32_t advance[] = {next, ids, pos, counts};
     for (uint32_t i = 0; i < 2; i++) { // two buckets of each
         small_program(m, ADA_PROGRAM_BODY, i ? T : 2, body, COUNT_OF(body));

@@ -1,6 +1,7 @@
 // Batch and score on the null device, with kernels played by the test: what a token becomes depends on every
 // earlier token of its sequence, read back through the block tables. A page mixed up, a position off by one,
 // a stale row: all change it.
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -59,6 +60,21 @@ static int32_t pick(const float *logits, uint64_t seed, uint64_t step) {
     return (int32_t)((best + seed * 3 + step) % SMALL_VOCAB);
 }
 
+// What a row asks for beside that, by the state of its slot: each answer shows that the state arrived.
+static int32_t pick_by_state(const SamplingRow *row, void *const *args) {
+    const uint16_t *counts = (const uint16_t *)args[5] + row->slot * TOKEN_COLS(SMALL_VOCAB);
+    const TokenLists *lists = (const TokenLists *)args[6] + row->slot;
+    const uint32_t *mask = (const uint32_t *)args[7] + row->slot * TOKEN_COLS(SMALL_VOCAB) / 32;
+    int32_t id = 0;
+    if (row->features & SAMPLE_PENALTIES) // the first token of the prompt, in order of ids
+        while (counts[id] != COUNT_PROMPT) id++;
+    if (row->features & SAMPLE_BIAS) id = lists->bias_id[row->n_bias - 1];
+    if (row->features & SAMPLE_STOP && row->step < row->min_tokens) id = lists->stop[row->n_stop - 1] + 1;
+    if (row->features & SAMPLE_MASK)
+        for (id = 0; !(mask[id / 32] >> id % 32 & 1);) id++;
+    return id;
+}
+
 static void sample(void *const *args) {
     const float *logits = args[0];
     SamplingRow *sampling = args[1];
@@ -66,7 +82,13 @@ static void sample(void *const *args) {
     uint32_t *status = args[3];
     uint32_t n = ((const uint32_t *)args[4])[COUNT_ROWS];
     for (uint32_t r = 0; r < n; r++) {
-        next[r] = pick(logits + r * SMALL_VOCAB, sampling[r].seed, sampling[r].step++);
+        next[r] = sampling[r].features & SAMPLE_ADJUSTS
+                      ? pick_by_state(&sampling[r], args)
+                      : pick(logits + r * SMALL_VOCAB, sampling[r].seed, sampling[r].step);
+        if (sampling[r].features & SAMPLE_LOGPROBS)
+            ((LogprobRow *)args[8] + ((const uint32_t *)args[4])[COUNT_STEP] % RING_SLOTS * SMALL_ROWS)[r] =
+                (LogprobRow){.id = {next[r]}, .n = 1 + sampling[r].top_logprobs};
+        sampling[r].step++;
         status[r] = sampling[r].temperature < 0 ? ROW_NOT_FINITE : ROW_OK;
     }
 }
@@ -80,6 +102,7 @@ static void play(void *ctx, const char *kernel, void *const *args, uint32_t n_ar
     int32_t *ids = args[1], *pos = args[2];
     for (uint32_t r = 0; r < ((const uint32_t *)args[3])[COUNT_ROWS]; r++)
         ids[r] = ((const int32_t *)args[0])[r], pos[r]++;
+    ((uint32_t *)args[3])[COUNT_STEP]++;
 }
 
 static float hidden_after(const int32_t *ids, uint32_t n) {
@@ -277,6 +300,87 @@ static void bad_requests_are_refused(void **state) {
     bench_close(&b);
 }
 
+static int32_t next_token(Batch *batch, const LogprobRow **logprobs) {
+    const BatchToken *t;
+    uint32_t n = 0;
+    Err e;
+    while (!n)
+        if (!batch_step(batch, &t, &n, &e)) fail_msg("%s", e.msg);
+    assert_int_equal(n, 1);
+    *logprobs = t->logprobs;
+    return t->id;
+}
+
+static void sampling_state_follows_its_slot(void **state) {
+    (void)state;
+    Bench b;
+    Err e;
+    uint32_t held, slot, mask[TOKEN_COLS(SMALL_VOCAB) / 32] = {0, 1u << 9};
+    const int32_t ids[] = {60, 41, 50}, eos[] = {3, 21};
+    const TokenBias bias[] = {{5, 1}, {17, -2}};
+    const LogprobRow *logprobs;
+    Request r = {.ids = ids, .n_ids = 3, .eos_ids = eos, .n_eos_ids = 2};
+    bench_open(&b, 1, 0);
+    Batch *batch = batch_new(b.x, 0);
+    for (uint32_t round = 0; round < SMALL_SEQS; round++) { // each in a slot of its own
+        r.sampling = (Sampling){.repetition = 1.5f, .logprobs = true, .top_logprobs = round};
+        assert_true(batch_add(batch, &r, &slot, &e));
+        assert_int_equal(slot, round);
+        for (uint32_t i = 0; i < 3 * RING_SLOTS; i++) {
+            assert_int_equal(next_token(batch, &logprobs), 41);
+            assert_int_equal(logprobs->id[0], 41);
+            assert_int_equal(logprobs->n, 1 + round);
+        }
+        mask[1] = 1u << (9 + round);
+        assert_true(batch_allow(batch, slot, mask, &e));
+        assert_int_equal(next_token(batch, &logprobs), 41 + round);
+        assert_true(batch_allow(batch, slot, NULL, &e));
+        batch_release(batch, slot);
+        r.sampling = (Sampling){.bias = bias, .n_bias = 2, .min_tokens = 2};
+        assert_true(batch_add(batch, &r, &slot, &e));
+        assert_int_equal(next_token(batch, &logprobs), 22);
+        assert_int_equal(next_token(batch, &logprobs), 22);
+        assert_int_equal(next_token(batch, &logprobs), 17);
+        assert_null(logprobs);
+        batch_release(batch, slot);
+        r.sampling = (Sampling){.seed = round}, r.max_tokens = 1; // ends at once and keeps its slot
+        assert_true(batch_add(batch, &r, &held, &e));
+        next_token(batch, &logprobs);
+        r.max_tokens = 0;
+    }
+    batch_free(batch);
+    bench_close(&b);
+}
+
+static void bad_sampling_is_refused(void **state) {
+    (void)state;
+    Bench b;
+    Err e;
+    uint32_t slot;
+    const int32_t ids[] = {1}, eos[STOP_MAX + 1] = {0};
+    const TokenBias twice[] = {{5, 1}, {5, 1}}, outside[] = {{SMALL_VOCAB, 1}}, endless[] = {{5, INFINITY}};
+    const Sampling bad[] = {{.repetition = -1},
+                            {.repetition = NAN},
+                            {.presence = INFINITY},
+                            {.frequency = NAN},
+                            {.top_logprobs = LOGPROBS_MAX + 1},
+                            {.min_tokens = 1},
+                            {.bias = twice, .n_bias = 2},
+                            {.bias = outside, .n_bias = 1},
+                            {.bias = endless, .n_bias = 1},
+                            {.bias = twice, .n_bias = BIAS_MAX + 1}};
+    bench_open(&b, 1, 0);
+    Batch *batch = batch_new(b.x, 0);
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        Request r = {.ids = ids, .n_ids = 1, .eos_ids = eos, .n_eos_ids = STOP_MAX + 1, .sampling = bad[i]};
+        assert_false(batch_add(batch, &r, &slot, &e));
+        assert_int_equal(e.code, E_SAMPLING);
+    }
+    assert_true(batch_consistent(batch) && !batch_busy(batch));
+    batch_free(batch);
+    bench_close(&b);
+}
+
 static void not_finite_ends_the_batch(void **state) {
     (void)state;
     Bench b;
@@ -360,7 +464,8 @@ static void devices_may_fail_anywhere(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sequences_do_not_meet),    cmocka_unit_test(a_conversation_reuses_its_cache),
-        cmocka_unit_test(bad_requests_are_refused), cmocka_unit_test(not_finite_ends_the_batch),
+        cmocka_unit_test(bad_requests_are_refused), cmocka_unit_test(sampling_state_follows_its_slot),
+        cmocka_unit_test(bad_sampling_is_refused),  cmocka_unit_test(not_finite_ends_the_batch),
         cmocka_unit_test(scores_are_the_truth),     cmocka_unit_test(devices_may_fail_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
