@@ -78,7 +78,7 @@ template <class S> __device__ void gate_up_panel(const Args<8> &a) {
     if (!panel.run(part, (float4 *)(work + WORK_COUNTERS_BYTES + item * P::work_bytes),
                    (uint32_t *)work + item))
         return;
-    panel.each_sum([&](uint32_t t, uint32_t c, const float(&sums)[4]) {
+    panel.each_sum(panel.n_tiles, [&](uint32_t t, uint32_t c, const float(&sums)[4]) {
         product_store_gated<S>(
             block * P::BLOCK_TILES + t, token0 + c * TILE_TOKENS, n_tok, sums, (const float *)a.p[2], w_bound,
             [&](uint32_t token) { return x + (uint64_t)token * S::x_pitch; },
@@ -108,7 +108,7 @@ struct GateUpSampleTwo : GateUpSample {
     static constexpr Act act = ACT_GELU_TANH;
 };
 struct GateUpSamplePanel : GateUpSample {
-    static constexpr uint32_t tiled = 1, cols = 16, groups = 8, threads = 256, shared_bytes = 98304;
+    static constexpr uint32_t tiled = 1, cols = 8, groups = 12, threads = 384, shared_bytes = 65536;
 };
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \

@@ -61,7 +61,7 @@ template <class S> __device__ void linear_panel(const Args<8> &a) {
                    (uint32_t *)work + item))
         return;
     float *out = (float *)a.p[4];
-    panel.each_sum([&](uint32_t t, uint32_t c, const float(&sums)[4]) {
+    panel.each_sum(panel.n_tiles, [&](uint32_t t, uint32_t c, const float(&sums)[4]) {
         product_store<S>(
             block * P::BLOCK_TILES + t, token0 + c * TILE_TOKENS, n_tok, sums, (const float *)a.p[2],
             (const float *)a.p[3], [&](uint32_t token) { return x + (uint64_t)token * S::x_pitch; },
@@ -96,7 +96,7 @@ struct LinearSampleOdd : LinearSample {
     static constexpr uint32_t n = 40, k = 688, out_stride = 104, has_bias = 1, x_pitch = 1424;
 };
 struct LinearSamplePanel : LinearSample {
-    static constexpr uint32_t tiled = 1, cols = 16, groups = 8, threads = 256, shared_bytes = 98304;
+    static constexpr uint32_t tiled = 1, cols = 8, groups = 12, threads = 384, shared_bytes = 65536;
 };
 struct LinearSampleParts : LinearSample {
     static constexpr uint32_t tiled = 1, cols = 8, groups = 8, parts = 4, threads = 256, shared_bytes = 65536;

@@ -34,7 +34,7 @@ __device__ __forceinline__ void moe_down_item(const Args<7> &a, const Item &item
         for (uint32_t c = threadIdx.x; c < P::TOKENS; c += P::THREADS) row[c] = c < n ? x_row(c) : nullptr;
         __syncthreads();
         panel.run(0, nullptr, nullptr);
-        panel.each_sum([&](uint32_t t, uint32_t c, const float(&sums)[4]) {
+        panel.each_sum(panel.n_tiles, [&](uint32_t t, uint32_t c, const float(&sums)[4]) {
             product_store<Store>(block * P::BLOCK_TILES + t, c * TILE_TOKENS, n, sums, row_scale, nullptr,
                                  x_row, out_row);
         });
@@ -59,7 +59,7 @@ __device__ __forceinline__ void moe_down_item(const Args<7> &a, const Item &item
 template <class S> __device__ void moe_down(const Args<7> &a) {
     static_assert(S::each, "on a GPU the experts of a token stay apart");
     extern __shared__ __align__(128) uint8_t shared[];
-    constexpr uint32_t TILES = row_tiles(S::n), EACH = S::tiled ? panel_tiles(S::cols, S::groups) : S::round,
+    constexpr uint32_t TILES = row_tiles(S::n), EACH = S::tiled ? S::groups : S::round,
                        BLOCKS = (TILES + EACH - 1) / EACH;
     __shared__ Experts<S::experts, S::cols * TILE_TOKENS, S::threads> item;
     const int32_t *ids = (const int32_t *)a.p[3];

@@ -15,8 +15,7 @@ enum {
     STREAM_SHARED_MAX = 96 << 10,
     WORK_COUNTERS_BYTES = 64 << 10,
     WORK_COUNTERS = 16384,
-    WORK_MAX = 64 << 20,
-    WIDE_COLS = 16
+    WORK_MAX = 64 << 20
 };
 
 // Of an H100 at 1.98 GHz; other clocks scale them.
@@ -105,22 +104,15 @@ typedef struct {
     uint64_t row_blocks, token_blocks, shared, work;
 } PanelShape;
 
-static uint64_t panel_tiles(uint32_t cols, uint32_t warps) {
-    return cols >= WIDE_COLS ? warps / 2 * 2 : warps;
-}
-
-// As in templates/lib/panel.cuh.
-static uint64_t panel_shared(uint32_t cols) {
-    uint64_t chunk = cols >= WIDE_COLS ? 2 : 4, buffers = cols >= WIDE_COLS ? 3 : 2;
-    return buffers * chunk * cols * 8 * 128;
-}
+// As in templates/lib/panel.cuh: two chunks of four stages.
+static uint64_t panel_shared(uint32_t cols) { return 2ull * 4 * cols * 8 * 128; }
 
 static double panel_us(const Product *p, const PanelShape *s) {
-    double tile_cols = (double)panel_tiles(s->cols, s->warps) * s->cols;
+    double tile_cols = (double)s->warps * s->cols;
     double stage = MAX(PANEL_STAGE_US * tile_cols, PANEL_LEAST_US) * p->clock;
     stage = MAX(stage, tensor_us(p, tile_cols) / 0.85);
     double blocks = (double)(s->row_blocks * s->token_blocks * s->parts);
-    double bytes = blocks * (double)(panel_tiles(s->cols, s->warps) * p->stages * p->stage_bytes) / s->parts;
+    double bytes = blocks * (double)(s->warps * p->stages * p->stage_bytes) / s->parts;
     double waves = (double)div_up((uint64_t)blocks, p->t->units);
     double us = MAX(waves * (double)p->stages / s->parts * stage, memory_us(p, bytes / p->t->units));
     double left = (double)(s->row_blocks * s->token_blocks) * (double)s->work; // written, then read, in L2
@@ -129,7 +121,7 @@ static double panel_us(const Product *p, const PanelShape *s) {
 
 static void panel_candidate(const Product *p, uint32_t cols, uint32_t warps, uint32_t parts) {
     PanelShape s = {cols, warps, parts, .shared = panel_shared(cols)};
-    s.row_blocks = div_up(p->tiles, panel_tiles(cols, warps));
+    s.row_blocks = div_up(p->tiles, warps);
     s.token_blocks = div_up(p->ask->bucket, cols * 8);
     uint64_t items = s.row_blocks * s.token_blocks;
     s.work = parts > 1 ? (uint64_t)SLICES * cols * warps * 32 * 16 : 0;
@@ -145,10 +137,10 @@ static void panel_candidate(const Product *p, uint32_t cols, uint32_t warps, uin
 
 static void panel_candidates(const Product *p) {
     static const uint32_t warps[] = {4, 8, 12};
-    uint32_t cols = p->ask->bucket <= 32 ? 4 : p->ask->bucket <= 64 ? 8 : WIDE_COLS;
+    uint32_t cols = p->ask->bucket <= 32 ? 4 : 8;
     for (size_t i = 0; i < COUNT_OF(warps); i++)
         for (uint32_t parts = 1; parts <= SLICES; parts *= 2)
-            if ((cols < WIDE_COLS || warps[i] == 8) && !(warps[i] == 12 && p->stage_bytes > 576 && cols == 8))
+            if (warps[i] <= 8 || p->stage_bytes == 576 || cols < 8) // 168 registers a thread do not hold it
                 panel_candidate(p, cols, warps[i], parts);
 }
 
