@@ -131,7 +131,8 @@ def unit_tests(n, variant, libs):
     for f in sources("tests/unit/test_*.c", "tests/kernels/test_*.c", "tests/bench/bench_*.c"):
         out = f"build/{variant}/tests/{pathlib.Path(f).stem}"
         extra = [] if f.startswith("tests/unit/") else harness
-        n.build(out, f"link_{variant}", objects(n, variant, [f]) + extra + libs, libs="-lcmocka " + static_libs(COMPILER_LIBS, cuda=True))
+        n.build(out, f"link_{variant}", objects(n, variant, [f]) + extra + libs,
+                libs="-lcmocka " + static_libs(COMPILER_LIBS, cuda=True))
         (benches if f.startswith("tests/bench/") else outs).append(out)
     if variant == "release":
         device_tests(n, variant, harness + libs)
@@ -206,8 +207,8 @@ def configure():
              "python": str(python if python.exists() else sys.executable)}
     toolkit = cuda_toolkit()
     if not toolkit:
-        sys.exit("configure.py: no CUDA toolkit 13 (nvcc, cuda_runtime_api.h, libcudart_static.a): put nvcc on PATH, set CUDA_HOME, "
-                 "or let ./configure.py --setup build install it")
+        sys.exit("configure.py: no CUDA toolkit 13 (nvcc, cuda_runtime_api.h, libcudart_static.a): put nvcc on PATH, "
+                 "set CUDA_HOME, or let ./configure.py --setup build install it")
     local |= dict(zip(("nvcc", "cuda_include", "cuda_lib"), toolkit))
     write_if_changed(ROOT / "build.local.ninja", "".join(f"{k} = {v}\n" for k, v in local.items()))
 

@@ -123,10 +123,7 @@ static void cuda_close(Device *d) {
     }
     if (c->stream) cudaStreamSynchronize(c->stream);
     while (c->graphs) cuda_graph_free(d, c->graphs);
-    for (DeviceCode *code = c->codes, *next; code; code = next) {
-        next = *(DeviceCode **)code; // its first field
-        cuda_code_free(code);
-    }
+    cuda_codes_free(c);
     while (c->memory) cuda_free(d, c->memory->ptr);
     if (c->page) cudaFreeHost(c->page);
     if (c->stream) cudaStreamDestroy(c->stream);

@@ -48,5 +48,5 @@ bool cuda_load_code(Device *d, const void *const *images, const uint64_t *bytes,
                     uint32_t n, DeviceCode **out, Err *e);
 bool cuda_find_kernel(Device *d, DeviceCode *code, const char *name, DeviceKernel **out, Err *e);
 bool cuda_launch(Device *d, const DeviceLaunch *l, Err *e);
-void cuda_code_free(DeviceCode *code);
+void cuda_codes_free(Cuda *c);
 #endif

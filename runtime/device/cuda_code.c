@@ -16,8 +16,8 @@ struct DeviceKernel {
 };
 
 struct DeviceCode {
-    DeviceCode *next; // the first field
-    uint32_t n, at;   // where the next search begins: kernels are asked for in the order of their cubins
+    DeviceCode *next;
+    uint32_t n, at; // where the next search begins: kernels are asked for in the order of their cubins
     cudaLibrary_t *libraries; // [n]
     DeviceKernel *kernels;
 };
@@ -78,11 +78,16 @@ bool cuda_load_code(Device *d, const void *const *images, const uint64_t *bytes,
     return true;
 }
 
-void cuda_code_free(DeviceCode *code) {
+static void code_free(DeviceCode *code) {
     for (DeviceKernel *k = code->kernels, *next; k; k = next) next = k->next, free(k);
     for (uint32_t i = 0; i < code->n; i++) cudaLibraryUnload(code->libraries[i]);
     free(code->libraries);
     free(code);
+}
+
+void cuda_codes_free(Cuda *c) {
+    for (DeviceCode *code = c->codes, *next; code; code = next) next = code->next, code_free(code);
+    c->codes = NULL;
 }
 
 // ---- kernels ---------------------------------------------------------------------------------------------
