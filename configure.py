@@ -17,10 +17,12 @@ ROOT = pathlib.Path(__file__).resolve().parent
 DEBIAN_PACKAGES = """gcc clang ninja-build clang-format libclang-rt-14-dev libyaml-dev libyajl-dev libpcre2-dev libutf8proc-dev
     libssl-dev libcmocka-dev man-db universal-ctags python3 python3-venv""".split()
 PYTHON_PACKAGES = ["numpy", "safetensors", "gguf", "pytest"]
+# The CUDA toolkit, where none is installed: the compiler, its back end and headers, cudart with the static library.
+CUDA_PACKAGES = [f"nvidia-{name}==13.0.*" for name in ("cuda-nvcc", "nvvm", "cuda-crt", "cuda-runtime", "cuda-cccl")]
 VENV = ROOT / "build" / "venv"
 
 # Static where the library allows it: a node needs glibc (and the driver) alone.
-RUNTIME_LIBS = ["libpcre2-8", "libutf8proc", "libyajl_s", "libcrypto"]
+RUNTIME_LIBS = ["libpcre2-8", "libutf8proc", "libyajl_s", "libcrypto"]  # and cudart, wherever the toolkit has it
 COMPILER_LIBS = ["libyaml", "libpcre2-8", "libutf8proc", "libyajl_s", "libcrypto"]
 
 COMMON = "-std=c11 -D_GNU_SOURCE -I. -fno-strict-aliasing -fstack-protector-strong -ffp-contract=off"
@@ -67,7 +69,7 @@ def rules(n):
     for name, (compiler, flags, link) in VARIANTS.items():
         n.add(f"flags_{name} = {flags}")
         n.add(f"rule cc_{name}")
-        n.add(f"  command = ${compiler} $common $warn $flags_{name} $extra -MD -MF $out.d -c $in -o $out")
+        n.add(f"  command = ${compiler} $common $warn $flags_{name} -isystem $cuda_include -MD -MF $out.d -c $in -o $out")
         n.add("  depfile = $out.d\n  deps = gcc")
         n.add(f"  description = {name} $in")
         n.add(f"rule link_{name}")
@@ -79,8 +81,8 @@ def rules(n):
     n.add()
 
 
-def static_libs(names):
-    return " ".join(f"-l:{name}.a" for name in names)
+def static_libs(names, cuda=False):
+    return " ".join(f"-l:{name}.a" for name in names) + (" -L$cuda_lib -l:libcudart_static.a -lrt" if cuda else "")
 
 
 def objects(n, variant, files):
@@ -113,10 +115,11 @@ def programs(n, variant):
     n.build(f"{base}/libcompiler.a", "ar", objects(n, variant, compiler) + [embedded_templates(n, variant)])
     if variant != "fuzz":
         for program, main, libs, system in (
-                ("adallm-rt", "runtime/main.c", [f"{base}/libruntime.a"], RUNTIME_LIBS),
-                ("adallmc", "compiler/main.c", [f"{base}/libcompiler.a", f"{base}/libruntime.a"], COMPILER_LIBS)):
+                ("adallm-rt", "runtime/main.c", [f"{base}/libruntime.a"], static_libs(RUNTIME_LIBS, cuda=True)),
+                ("adallmc", "compiler/main.c", [f"{base}/libcompiler.a", f"{base}/libruntime.a"],
+                 static_libs(COMPILER_LIBS))):
             out = f"build/{program}" if variant == "release" else f"{base}/{program}"
-            n.build(out, f"link_{variant}", objects(n, variant, [main]) + libs, libs=static_libs(system))
+            n.build(out, f"link_{variant}", objects(n, variant, [main]) + libs, libs=system)
         prefix = "build" if variant == "release" else base
         n.build(f"programs-{variant}", "phony", [f"{prefix}/adallm-rt", f"{prefix}/adallmc"])
     return [f"{base}/libcompiler.a", f"{base}/libruntime.a"]
@@ -128,7 +131,8 @@ def unit_tests(n, variant, libs):
     for f in sources("tests/unit/test_*.c", "tests/kernels/test_*.c", "tests/bench/bench_*.c"):
         out = f"build/{variant}/tests/{pathlib.Path(f).stem}"
         extra = [] if f.startswith("tests/unit/") else harness
-        n.build(out, f"link_{variant}", objects(n, variant, [f]) + extra + libs, libs="-lcmocka " + static_libs(COMPILER_LIBS))
+        n.build(out, f"link_{variant}", objects(n, variant, [f]) + extra + libs,
+                libs="-lcmocka " + static_libs(COMPILER_LIBS, cuda=True))
         (benches if f.startswith("tests/bench/") else outs).append(out)
     if variant == "release":
         device_tests(n, variant, harness + libs)
@@ -144,7 +148,7 @@ def device_tests(n, variant, libs):
     for f in programs_:
         outs.append(f"build/device/{pathlib.Path(f).stem}")
         n.build(outs[-1], f"link_{variant}", objects(n, variant, [f]) + harness + libs,
-                libs="-lcmocka -Wl,-rpath,'$$ORIGIN' " + static_libs(COMPILER_LIBS))
+                libs="-lcmocka -Wl,-rpath,'$$ORIGIN' " + static_libs(COMPILER_LIBS, cuda=True))
     n.build("device-tests", "phony", outs)
     n.build("device", "script", [], order_only=["programs-release", "device-tests"], run="$python tests/device/prepare")
 
@@ -153,7 +157,7 @@ def fuzz_targets(n, libs):
     outs = []
     for f in sources("tests/fuzz/fuzz_*.c"):
         out = f"build/fuzz/{pathlib.Path(f).stem}"
-        n.build(out, "link_fuzz", objects(n, "fuzz", [f]) + libs, libs=static_libs(COMPILER_LIBS))
+        n.build(out, "link_fuzz", objects(n, "fuzz", [f]) + libs, libs=static_libs(COMPILER_LIBS, cuda=True))
         outs.append(out)
     n.build("fuzzers", "phony", outs)
     n.build("fuzz-long", "script", [], order_only=["fuzzers"], run="$python tests/fuzz/run.py --seconds 600")
@@ -181,11 +185,31 @@ def write_if_changed(path, text):
         path.write_text(text)
 
 
+def cuda_toolkit(installed_here=True):
+    """(nvcc, include, lib) of the first toolkit that has all three; None. installed_here: that of build/venv counts, too."""
+    on_path = shutil.which("nvcc")
+    roots = [pathlib.Path(on_path).resolve().parent.parent] if on_path else []
+    roots += [pathlib.Path(os.environ["CUDA_HOME"])] if os.environ.get("CUDA_HOME") else []
+    roots += [pathlib.Path("/usr/local/cuda")]
+    roots += sorted(VENV.glob("lib/python3*/site-packages/nvidia/cu13")) if installed_here else []
+    for root in roots:
+        for lib in (root / "lib64", root / "lib", root / "targets" / "x86_64-linux" / "lib"):
+            include = lib.parent / "include"
+            if all(f.exists() for f in (root / "bin" / "nvcc", include / "cuda_runtime_api.h", lib / "libcudart_static.a")):
+                return str(root / "bin" / "nvcc"), str(include), str(lib)
+    return None
+
+
 def configure():
     write_if_changed(ROOT / "build.ninja", build_ninja())
     python = VENV / "bin" / "python"
     local = {"cc": os.environ.get("CC") or shutil.which("gcc") or "cc", "clang": shutil.which("clang") or "clang",
              "python": str(python if python.exists() else sys.executable)}
+    toolkit = cuda_toolkit()
+    if not toolkit:
+        sys.exit("configure.py: no CUDA toolkit 13 (nvcc, cuda_runtime_api.h, libcudart_static.a): put nvcc on PATH, "
+                 "set CUDA_HOME, or let ./configure.py --setup build install it")
+    local |= dict(zip(("nvcc", "cuda_include", "cuda_lib"), toolkit))
     write_if_changed(ROOT / "build.local.ninja", "".join(f"{k} = {v}\n" for k, v in local.items()))
 
 
@@ -213,10 +237,11 @@ def install():
         run(*sudo, "apt-get", "update", "-qq", env=env)
         run(*sudo, "apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, env=env)
     stamp = VENV / "packages.txt"
-    wanted = "\n".join(PYTHON_PACKAGES)
+    packages = PYTHON_PACKAGES + ([] if cuda_toolkit(installed_here=False) else CUDA_PACKAGES)
+    wanted = "\n".join(packages)
     if not stamp.exists() or stamp.read_text() != wanted:
         run("/usr/bin/python3" if pathlib.Path("/usr/bin/python3").exists() else sys.executable, "-m", "venv", "--clear", VENV)
-        run(VENV / "bin" / "pip", "install", "-q", "--disable-pip-version-check", *PYTHON_PACKAGES)
+        run(VENV / "bin" / "pip", "install", "-q", "--disable-pip-version-check", *packages)
         stamp.write_text(wanted)
 
 

@@ -24,6 +24,9 @@ typedef struct {
     const char *name; // "host", "null", "cuda"
     // Memory. alloc gives `bytes` zeroed, aligned to 256.
     bool (*alloc)(Device *, uint64_t bytes, void **out, Err *);
+    // Memory of the host that kernels write and the host reads while the device works, at one address for
+    // both. Zeroed, aligned to 256; free takes it back.
+    bool (*alloc_host)(Device *, uint64_t bytes, void **out, Err *);
     void (*free)(Device *, void *ptr);
     // Makes host memory that outlives the device readable by kernels without a copy where the device can:
     // *out may equal `data`; a device that cannot returns *out = NULL and true, and the caller allocates and

@@ -379,6 +379,7 @@ static void host_close(Device *d) {
 static const DeviceOps host_ops = {
     .name = "host",
     .alloc = host_alloc,
+    .alloc_host = host_alloc,
     .free = host_free,
     .adopt = host_adopt,
     .upload = host_upload,

@@ -210,6 +210,7 @@ static void null_close(Device *d) {
 static const DeviceOps null_ops = {
     .name = "null",
     .alloc = null_alloc,
+    .alloc_host = null_alloc,
     .free = null_free,
     .adopt = null_adopt,
     .upload = null_copy,

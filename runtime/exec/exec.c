@@ -5,9 +5,10 @@
 #include "runtime/base/log.h"
 #include "runtime/base/num.h"
 #include "runtime/device/device.h"
+#include "runtime/exec/pools.h"
 #include "runtime/exec/ranks.h"
 
-enum { CODE_IMAGES_MAX = 16, ARGS_MAX = 16 };
+enum { CODE_IMAGES_MAX = 16, ARGS_MAX = 16, DECODE_PROGRAMS = 4 };
 
 // What one rank holds. All addresses are the device's.
 typedef struct {
@@ -16,8 +17,14 @@ typedef struct {
     uint8_t **buffers; // [plan buffers]
     uint8_t **weights; // [plan weights]
     DeviceKernel **kernels;
-    DeviceGraph **graphs; // [plan programs]
+    DeviceGraph **graphs;  // [plan programs]
+    DeviceGraph **decodes; // [n_decodes]
 } Rank;
+
+// A whole decode step: the programs that up to `rows` rows pick, in the order of their kinds.
+typedef struct {
+    uint32_t rows, programs[DECODE_PROGRAMS];
+} Decode;
 
 struct Exec {
     Arena arena;
@@ -27,7 +34,13 @@ struct Exec {
     Device **devices; // [n_ranks]
     uint32_t pages[ADA_KV_GROUPS_MAX];
     uint32_t role[ADA_ROLE_ROLES][ADA_KV_GROUPS_MAX]; // buffer index
-    const ExecStep *step;                             // the one that runs
+    Decode *decodes;                                  // by rows
+    uint32_t n_decodes;
+    bool eager;
+    const ExecOptions *options; // while opening
+    ExecStartup startup;
+    const ExecStep *step; // the one that runs
+    uint64_t n_steps;     // begun so far
     bool dead;
     Err death;
 };
@@ -35,33 +48,40 @@ struct Exec {
 const AdaPlan *exec_plan(const Exec *x) { return x->a->plan; }
 Device *exec_device(const Exec *x, uint32_t rank) { return x->devices[rank]; }
 uint32_t exec_pages(const Exec *x, uint32_t group) { return x->pages[group]; }
+uint64_t exec_kv_bytes(const Exec *x) { return pools_bytes(x->a->plan, x->pages); }
+ExecStartup exec_startup(const Exec *x) { return x->startup; }
 
 // ---- memory ----------------------------------------------------------------------------------------------
 
-static uint64_t kv_bytes(const AdaPlan *p, uint32_t seqs) { // of all ranks; saturates
-    uint64_t total = 0, group;
-    for (uint32_t g = 0; g < p->n_kv_groups; g++)
-        if (!u64_mul(p->kv[g].page_bytes, (uint64_t)p->kv[g].pages_per_seq * seqs, &group) ||
-            !u64_mul(group, p->n_ranks, &group) || !u64_add(total, group, &total))
-            return UINT64_MAX;
-    return total;
+// Runs on the caller's thread, which is rank 0's, when all but the KV pools is in place.
+static bool size_pools(Exec *x, Err *e) {
+    const AdaPlan *p = x->a->plan;
+    const ExecOptions *o = x->options;
+    Device *d = x->devices[0];
+    uint32_t seqs = o->seqs && o->seqs < p->seqs_max ? o->seqs : p->seqs_max;
+    uint64_t budget = o->kv_bytes_max ? o->kv_bytes_max / p->n_ranks : UINT64_MAX, free_bytes, total_bytes;
+    if (o->memory_share == 0) return pools_size(p, seqs, budget, x->pages, e);
+    if (!d->ops->memory(d, &free_bytes, &total_bytes, e)) return false;
+    if (!o->kv_bytes_max) budget = pools_budget(total_bytes, free_bytes, o->memory_share);
+    if (pools_size(p, seqs, budget, x->pages, e)) return true;
+    return err_context(e,
+                       "%.0f of %.0f MiB of device memory are in use, weights and scratch among them; %.0f %%"
+                       " may be",
+                       (double)(total_bytes - free_bytes) / 1048576, (double)total_bytes / 1048576,
+                       100 * o->memory_share);
 }
 
-static bool size_pools(Exec *x, const ExecOptions *o, Err *e) {
+static bool alloc_pools(void *ctx, uint32_t rank, Err *e) {
+    Exec *x = ctx;
+    Rank *k = &x->rank[rank];
     const AdaPlan *p = x->a->plan;
-    uint32_t seqs = o->seqs && o->seqs < p->seqs_max ? o->seqs : p->seqs_max;
-    uint64_t cap = o->kv_bytes_max ? o->kv_bytes_max : UINT64_MAX - 1;
-    while (seqs > 1 && kv_bytes(p, seqs) > cap) seqs--;
-    if (kv_bytes(p, seqs) > cap)
-        return err_set(
-            e, E_MEMORY,
-            "the KV cache of one sequence of %u tokens takes %.1f MiB, more than the %.1f MiB allowed",
-            p->context, (double)kv_bytes(p, seqs) / 1048576, (double)cap / 1048576);
-    for (uint32_t g = 0; g < p->n_kv_groups; g++) {
-        uint64_t pages = (uint64_t)p->kv[g].pages_per_seq * seqs;
-        if (pages > INT32_MAX)
-            return err_set(e, E_MEMORY, "KV group %u: %llu pages", g, (unsigned long long)pages);
-        x->pages[g] = (uint32_t)pages;
+    for (uint32_t i = 0; i < p->buffers.count; i++) {
+        const AdaBuffer *b = &x->a->buffers[i];
+        void *ptr;
+        if (b->space != ADA_SPACE_KV) continue;
+        if (!k->device->ops->alloc(k->device, p->kv[b->index].page_bytes * x->pages[b->index], &ptr, e))
+            return err_context(e, "buffer %s", artifact_string(x->a, b->name));
+        k->buffers[i] = ptr;
     }
     return true;
 }
@@ -78,10 +98,8 @@ static bool alloc_buffers(Exec *x, Rank *k, Err *e) {
             k->buffers[i] = k->scratch + b->offset;
             continue;
         }
-        uint64_t bytes = b->bytes;
-        if (b->space == ADA_SPACE_KV)
-            bytes = p->kv[b->index].page_bytes * x->pages[b->index]; // size_pools checked
-        if (!d->ops->alloc(d, bytes, &ptr, e))
+        if (b->space == ADA_SPACE_KV) continue; // alloc_pools
+        if (!(b->space == ADA_SPACE_HOST ? d->ops->alloc_host : d->ops->alloc)(d, b->bytes, &ptr, e))
             return err_context(e, "buffer %s", artifact_string(x->a, b->name));
         k->buffers[i] = ptr;
     }
@@ -94,6 +112,10 @@ static bool bind_weights(Exec *x, uint32_t rank, Err *e) {
     Device *d = k->device;
     void *all = NULL;
     if (a->weight_bytes && !d->ops->adopt(d, a->weight_data, a->weight_bytes, &all, e))
+        return err_context(e, "weights");
+    if (!all && a->plan->n_ranks == 1 && a->weight_bytes && // all of the section is this rank's
+        (!d->ops->alloc(d, a->weight_bytes, &all, e) ||
+         !d->ops->upload(d, all, a->weight_data, a->weight_bytes, e)))
         return err_context(e, "weights");
     for (uint32_t i = 0; i < a->plan->weights.count; i++) {
         const AdaBinding *b = artifact_binding(a, i, rank);
@@ -119,7 +141,8 @@ static bool load_kernels(Exec *x, Rank *k, Err *e) {
         images[n] = a->data + s->offset, bytes[n] = s->bytes, kinds[n++] = s->flags;
     }
     DeviceCode *code;
-    if (!k->device->ops->load_code(k->device, images, bytes, kinds, n, &code, e)) return false;
+    if (!k->device->ops->load_code(k->device, images, bytes, kinds, n, &code, e))
+        return err_context(e, "artifact for %s", a->super->target);
     for (uint32_t i = 0; i < a->plan->kernels.count; i++) {
         const char *name = artifact_string(a, a->kernels[i].name);
         if (!k->device->ops->find_kernel(k->device, code, name, &k->kernels[i], e)) return false;
@@ -156,40 +179,98 @@ static bool launch(const Exec *x, Rank *k, const AdaLaunch *l, Err *e) {
     return d->ops->launch(d, &dl, e);
 }
 
-static bool capture_programs(Exec *x, Rank *k, Err *e) {
+static const char *const program_names[ADA_PROGRAM_KINDS] = {"", "body", "head", "sample", "advance"};
+
+static bool launch_program(const Exec *x, Rank *k, uint32_t program, Err *e) {
+    const AdaProgram *p = &x->a->programs[program];
     Device *d = k->device;
-    for (uint32_t i = 0; i < x->a->plan->programs.count; i++) {
-        const AdaProgram *p = &x->a->programs[i];
-        if (!d->ops->capture_begin(d, e)) return false;
-        for (uint32_t j = 0; j < p->n_launches; j++)
-            if (!launch(x, k, &x->a->launches[p->first_launch + j], e))
-                return err_context(e, "program %u", i);
-        if (!d->ops->capture_end(d, &k->graphs[i], e)) return err_context(e, "program %u", i);
+    for (uint32_t j = 0; j < p->n_launches; j++) {
+        const AdaLaunch *l = &x->a->launches[p->first_launch + j];
+        if (launch(x, k, l, e) && (!x->eager || d->ops->sync(d, e))) continue;
+        const char *kernel = "collective";
+        if (l->kind == ADA_LAUNCH_KERNEL) kernel = artifact_string(x->a, x->a->kernels[l->kernel].name);
+        return err_context(e, "%s program for %u rows, launch %u, %s (%s)", program_names[p->kind], p->bucket,
+                           j, kernel, artifact_string(x->a, l->origin));
     }
     return true;
 }
 
-// ---- opening ---------------------------------------------------------------------------------------------
+static bool capture(const Exec *x, Rank *k, const uint32_t *programs, uint32_t n, DeviceGraph **out, Err *e) {
+    Device *d = k->device;
+    if (!d->ops->capture_begin(d, e)) return false;
+    for (uint32_t i = 0; i < n; i++)
+        if (!launch_program(x, k, programs[i], e)) return false;
+    return d->ops->capture_end(d, out, e);
+}
 
-static bool open_rank(void *ctx, uint32_t rank, Err *e) {
+static bool capture_programs(void *ctx, uint32_t rank, Err *e) {
     Exec *x = ctx;
     Rank *k = &x->rank[rank];
-    return alloc_buffers(x, k, e) && bind_weights(x, rank, e) && load_kernels(x, k, e) &&
-           capture_programs(x, k, e) && k->device->ops->sync(k->device, e);
+    for (uint32_t i = 0; i < x->a->plan->programs.count && !x->eager; i++)
+        if (!capture(x, k, &i, 1, &k->graphs[i], e)) return false;
+    for (uint32_t i = 0; i < x->n_decodes && !x->eager; i++)
+        if (!capture(x, k, x->decodes[i].programs, DECODE_PROGRAMS, &k->decodes[i], e)) return false;
+    return k->device->ops->sync(k->device, e);
+}
+
+// ---- programs --------------------------------------------------------------------------------------------
+
+static uint32_t pick_program(const Exec *x, AdaProgramKind kind, uint32_t count) { // UINT32_MAX: none
+    uint32_t best = UINT32_MAX;
+    for (uint32_t i = 0; i < x->a->plan->programs.count; i++) {
+        const AdaProgram *p = &x->a->programs[i];
+        if (p->kind == kind && p->bucket >= count &&
+            (best == UINT32_MAX || p->bucket < x->a->programs[best].bucket))
+            best = i;
+    }
+    return best;
+}
+
+// One decode step for every set of programs that some number of rows picks: the sets change at buckets only.
+static void find_decodes(Exec *x) {
+    const AdaPlan *p = x->a->plan;
+    x->decodes = ARENA_ARRAY(&x->arena, Decode, p->programs.count);
+    for (uint32_t rows = 0; rows < p->seqs_max;) {
+        Decode *next = &x->decodes[x->n_decodes];
+        next->rows = UINT32_MAX;
+        for (uint32_t i = 0; i < DECODE_PROGRAMS; i++) {
+            next->programs[i] = pick_program(x, (AdaProgramKind)(ADA_PROGRAM_BODY + i), rows + 1);
+            if (next->programs[i] == UINT32_MAX) return; // more rows than the programs hold run apart
+            next->rows = MIN(next->rows, x->a->programs[next->programs[i]].bucket);
+        }
+        rows = next->rows;
+        x->n_decodes++;
+    }
+}
+
+// ---- opening ---------------------------------------------------------------------------------------------
+
+static bool bind_memory(void *ctx, uint32_t rank, Err *e) {
+    Exec *x = ctx;
+    return alloc_buffers(x, &x->rank[rank], e) && bind_weights(x, rank, e);
+}
+
+static bool bind_code(void *ctx, uint32_t rank, Err *e) {
+    Exec *x = ctx;
+    return load_kernels(x, &x->rank[rank], e);
 }
 
 static bool close_rank(void *ctx, uint32_t rank, Err *e) {
     Exec *x = ctx;
     (void)e;
-    Device *d = x->rank[rank].device;
+    Rank *k = &x->rank[rank];
+    Device *d = k->device;
     for (uint32_t i = 0; i < x->a->plan->programs.count; i++)
-        if (x->rank[rank].graphs[i]) d->ops->graph_free(d, x->rank[rank].graphs[i]);
+        if (k->graphs[i]) d->ops->graph_free(d, k->graphs[i]);
+    for (uint32_t i = 0; i < x->n_decodes; i++)
+        if (k->decodes[i]) d->ops->graph_free(d, k->decodes[i]);
     d->ops->close(d);
     return true;
 }
 
 static void set_up(Exec *x) {
     const AdaPlan *p = x->a->plan;
+    find_decodes(x);
     x->rank = ARENA_ARRAY(&x->arena, Rank, p->n_ranks);
     x->devices = ARENA_ARRAY(&x->arena, Device *, p->n_ranks);
     for (uint32_t r = 0; r < p->n_ranks; r++) {
@@ -198,31 +279,52 @@ static void set_up(Exec *x) {
         k->weights = ARENA_ARRAY(&x->arena, uint8_t *, p->weights.count);
         k->kernels = ARENA_ARRAY(&x->arena, DeviceKernel *, p->kernels.count);
         k->graphs = ARENA_ARRAY(&x->arena, DeviceGraph *, p->programs.count);
+        k->decodes = ARENA_ARRAY(&x->arena, DeviceGraph *, x->n_decodes);
     }
     for (uint32_t role = 0; role < ADA_ROLE_ROLES; role++)
         for (uint32_t g = 0; g < ADA_KV_GROUPS_MAX; g++)
             x->role[role][g] = artifact_role(x->a, (AdaRole)role, g);
 }
 
+static bool lap(double *since, double *took) { // true: for chains of &&
+    double now = clock_s();
+    *took = now - *since, *since = now;
+    return true;
+}
+
+static bool bind(Exec *x, double since, Err *e) {
+    ExecStartup *t = &x->startup;
+    return lap(&since, &t->device_s) && ranks_run(x->ranks, bind_memory, x, e) &&
+           lap(&since, &t->weights_s) && ranks_run(x->ranks, bind_code, x, e) && lap(&since, &t->code_s) &&
+           size_pools(x, e) && ranks_run(x->ranks, alloc_pools, x, e) && lap(&since, &t->memory_s) &&
+           ranks_run(x->ranks, capture_programs, x, e) && lap(&since, &t->capture_s);
+}
+
 Exec *exec_open(const Artifact *a, const ExecOptions *o, Err *e) {
     Exec *x = xmalloc(sizeof *x);
-    *x = (Exec){.a = a};
+    *x = (Exec){.a = a, .options = o, .eager = o->eager};
     set_up(x);
     uint32_t n = a->plan->n_ranks, threads = o->threads ? MAX(1, o->threads / n) : 0;
-    if (!size_pools(x, o, e) || !device_open(o->driver, n, threads, x->devices, e)) {
+    double begin = clock_s();
+    if (!device_open(o->driver, n, threads, x->devices, e)) {
         arena_free(&x->arena);
         free(x);
         return NULL;
     }
     for (uint32_t r = 0; r < n; r++) x->rank[r].device = x->devices[r];
     x->ranks = ranks_new(n);
-    double begin = clock_s();
-    if (!ranks_run(x->ranks, open_rank, x, e)) {
+    bool ok = bind(x, begin, e);
+    x->options = NULL; // the caller's
+    if (!ok) {
         exec_close(x);
         return NULL;
     }
-    log_line("exec", "bound %u programs on %u ranks in %.1f ms", a->plan->programs.count, n,
-             (clock_s() - begin) * 1e3);
+    const ExecStartup *t = &x->startup;
+    log_line("exec",
+             "bound %u programs and %u decode steps on %u ranks: device %.1f ms, weights %.1f, code %.1f, KV "
+             "pools of %.1f MiB %.1f, capture %.1f",
+             a->plan->programs.count, x->n_decodes, n, t->device_s * 1e3, t->weights_s * 1e3, t->code_s * 1e3,
+             (double)exec_kv_bytes(x) / 1048576, t->memory_s * 1e3, t->capture_s * 1e3);
     return x;
 }
 
@@ -237,23 +339,34 @@ void exec_close(Exec *x) {
 
 // ---- stepping --------------------------------------------------------------------------------------------
 
-static DeviceGraph *pick_program(const Exec *x, const Rank *k, AdaProgramKind kind, uint32_t count) {
-    uint32_t best = UINT32_MAX;
-    for (uint32_t i = 0; i < x->a->plan->programs.count; i++) {
-        const AdaProgram *p = &x->a->programs[i];
-        if (p->kind == kind && p->bucket >= count &&
-            (best == UINT32_MAX || p->bucket < x->a->programs[best].bucket))
-            best = i;
-    }
-    CHECK(best != UINT32_MAX); // the caller keeps to the plan's maxima, which plan_check proved to be covered
-    return k->graphs[best];
-}
-
 static uint8_t *locate(const Exec *x, const Rank *k, AdaRole role, uint32_t index, uint64_t offset,
                        uint64_t bytes) {
     uint32_t i = x->role[role][index];
     CHECK(i != UINT32_MAX && range_inside(offset, bytes, x->a->buffers[i].bytes));
     return k->buffers[i] + offset;
+}
+
+static const Decode *pick_decode(const Exec *x, const ExecStep *s) { // NULL: no decode step
+    uint32_t n = s->body_tokens;
+    if (!n || s->head_rows != n || s->sample_rows != n || s->advance_rows != n) return NULL;
+    for (uint32_t i = 0; i < x->n_decodes; i++)
+        if (x->decodes[i].rows >= n) return &x->decodes[i];
+    return NULL;
+}
+
+static bool run_programs(const Exec *x, Rank *k, const ExecStep *s, Err *e) {
+    Device *d = k->device;
+    const Decode *decode = x->eager ? NULL : pick_decode(x, s);
+    if (decode) return d->ops->replay(d, k->decodes[decode - x->decodes], e);
+    const uint32_t counts[] = {s->body_tokens, s->head_rows, s->sample_rows, s->advance_rows};
+    for (uint32_t i = 0; i < COUNT_OF(counts); i++) {
+        if (!counts[i]) continue;
+        uint32_t program = pick_program(x, (AdaProgramKind)(ADA_PROGRAM_BODY + i), counts[i]);
+        CHECK(program != UINT32_MAX); // the caller keeps to the maxima, which plan_check proved to be covered
+        if (!(x->eager ? launch_program(x, k, program, e) : d->ops->replay(d, k->graphs[program], e)))
+            return false;
+    }
+    return true;
 }
 
 static bool step_rank(void *ctx, uint32_t rank, Err *e) {
@@ -267,16 +380,7 @@ static bool step_rank(void *ctx, uint32_t rank, Err *e) {
             !d->ops->upload(d, locate(x, k, w->role, w->index, w->offset, w->bytes), w->src, w->bytes, e))
             return false;
     }
-    const struct {
-        AdaProgramKind kind;
-        uint32_t count;
-    } run[] = {{ADA_PROGRAM_BODY, s->body_tokens},
-               {ADA_PROGRAM_HEAD, s->head_rows},
-               {ADA_PROGRAM_SAMPLE, s->sample_rows},
-               {ADA_PROGRAM_ADVANCE, s->advance_rows}};
-    for (size_t i = 0; i < COUNT_OF(run); i++)
-        if (run[i].count && !d->ops->replay(d, pick_program(x, k, run[i].kind, run[i].count), e))
-            return false;
+    if (!run_programs(x, k, s, e)) return false;
     for (uint32_t i = 0; i < s->n_reads && rank == 0; i++) {
         const ExecRead *r = &s->reads[i];
         if (r->bytes &&
@@ -291,8 +395,9 @@ bool exec_step(Exec *x, const ExecStep *s, Err *e) {
         *e = x->death;
         return false;
     }
-    x->step = s;
+    x->step = s, x->n_steps++;
     if (ranks_run(x->ranks, step_rank, x, e)) return true;
+    err_context(e, "step %llu", (unsigned long long)x->n_steps);
     x->dead = true;
     x->death = *e;
     return false;

@@ -8,11 +8,18 @@
 typedef struct Exec Exec;
 
 typedef struct {
-    const char *driver;    // "host", "null"
+    const char *driver;    // "host", "cuda", "null"
     uint32_t threads;      // CPU threads of all ranks together on the host; 0: one per core
-    uint32_t seqs;         // sequences that must find room in the KV pools at full length; 0: all slots
+    uint32_t seqs;         // sequences that the KV pools hold at full length, memory allowing; 0: all slots
     uint64_t kv_bytes_max; // cap on the KV pools, all ranks together; 0: none
+    double memory_share;   // part of the device's memory that may be in use, KV pools included; 0: all
+    bool eager;            // launches, each waited for, instead of graphs: a failure names its kernel
 } ExecOptions;
+
+// Seconds of the parts of exec_open.
+typedef struct {
+    double device_s, weights_s, code_s, memory_s, capture_s;
+} ExecStartup;
 
 // The artifact must outlive the Exec. NULL: E_MEMORY when not even one sequence of `context` tokens fits,
 // E_DEVICE.
@@ -22,6 +29,8 @@ void exec_close(Exec *x); // x may be NULL
 const AdaPlan *exec_plan(const Exec *x);
 struct Device *exec_device(const Exec *x, uint32_t rank); // for tests
 uint32_t exec_pages(const Exec *x, uint32_t group);       // pages in the pool of a KV group, on each rank
+uint64_t exec_kv_bytes(const Exec *x);                    // of the KV pools of a rank
+ExecStartup exec_startup(const Exec *x);
 
 typedef struct {
     AdaRole role;
@@ -37,7 +46,8 @@ typedef struct {
 } ExecRead;
 
 // One step: writes to all ranks, then the programs whose count is not 0 in this order, each with the
-// smallest bucket that holds its count, then reads. The counts buffer is one of the writes.
+// smallest bucket that holds its count, then reads. The counts buffer is one of the writes. Where all four
+// counts are the same, a decode step, the programs are one graph.
 typedef struct {
     const ExecWrite *writes;
     uint32_t n_writes;

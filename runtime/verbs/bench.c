@@ -13,7 +13,8 @@ enum { BATCHES_MAX = 16, READ_ROUNDS = 3 };
 
 typedef struct {
     const char *batch_list;
-    uint64_t prompt, gen, threads;
+    uint64_t prompt, gen;
+    RunOptions run;
     uint32_t batches[BATCHES_MAX], n_batches;
 } Args;
 
@@ -124,8 +125,7 @@ static void print_row(const Artifact *a, uint32_t n, const Timing *t, double rea
 }
 
 static bool bench_batch(const Opened *o, const Args *x, uint32_t n, double read_rate, Arena *a, Err *e) {
-    ExecOptions options = {
-        .driver = artifact_driver(&o->artifact), .threads = (uint32_t)x->threads, .seqs = n};
+    ExecOptions options = run_exec_options(o, &x->run, n);
     Exec *exec = exec_open(&o->artifact, &options, e);
     if (!exec) return false;
     Batch *b = batch_new(exec, 0);
@@ -188,7 +188,7 @@ int verb_bench(int argc, char **argv) {
          "prompt tokens of each sequence (default 128)"},
         {"--gen", OPT_UINT, "N", 2, 1 << 20, &x.gen, NULL,
          "tokens to generate for each sequence (default 64)"},
-        {"--threads", OPT_UINT, "N", 1, 1024, &x.threads, NULL, "CPU threads (default: one a core)"},
+        RUN_OPTION_ROWS(&x.run),
     };
     const Command cmd = {
         "adallm-rt bench X.ada [options]",
@@ -199,5 +199,5 @@ int verb_bench(int argc, char **argv) {
         COUNT_OF(options),
         1,
         1};
-    return verb_on_artifact(&cmd, argc, argv, ARTIFACT_ALL, &x.threads, bench, &x);
+    return verb_on_artifact(&cmd, argc, argv, ARTIFACT_ALL, &x.run.threads, bench, &x);
 }

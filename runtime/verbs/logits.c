@@ -12,7 +12,8 @@
 
 typedef struct {
     const char *ids_path, *out_path;
-    uint64_t batch, chunk, threads;
+    uint64_t batch, chunk;
+    RunOptions run;
     CliResult cli;
 } Args;
 
@@ -24,7 +25,7 @@ static bool parse_args(Args *x, int argc, char **argv, Arena *a, Diags *d) {
         {"--batch", OPT_UINT, "N", 1, 1 << 16, &x->batch, NULL, "sequences side by side (default 1)"},
         {"--chunk", OPT_UINT, "N", 1, 1 << 20, &x->chunk, NULL,
          "tokens of a sequence computed at once (default: as many as the plan allows)"},
-        {"--threads", OPT_UINT, "N", 1, 1024, &x->threads, NULL, "CPU threads (default: one a core)"},
+        RUN_OPTION_ROWS(&x->run),
     };
     const Command cmd = {"adallm-rt logits X.ada --ids FILE -o OUT.npy [options]",
                          "Writes the logits after every position, sequences one after the other. Neither "
@@ -81,8 +82,7 @@ static bool run(const Args *x, Opened *o, Arena *a, Diags *d) {
                           "--batch %llu: this artifact was compiled for at most %u sequences",
                           (unsigned long long)x->batch, p->seqs_max);
     if (!ids_read(a, x->ids_path, p->vocab_rows, p->context, ids, d)) return false;
-    ExecOptions options = {
-        .driver = artifact_driver(&o->artifact), .threads = (uint32_t)x->threads, .seqs = (uint32_t)x->batch};
+    ExecOptions options = run_exec_options(o, &x->run, (uint32_t)x->batch);
     Exec *exec = exec_open(&o->artifact, &options, &e);
     bool ok = exec && write_logits(x, exec, ids, a, &e);
     exec_close(exec);
@@ -96,7 +96,7 @@ int verb_logits(int argc, char **argv) {
     Opened o;
     Err e;
     if (parse_args(&x, argc, argv, &arena, &d) && !x.cli.help) {
-        if (!opened_open(&o, x.cli.args[0], ARTIFACT_ALL, x.threads, &e)) {
+        if (!opened_open(&o, x.cli.args[0], ARTIFACT_ALL, x.run.threads, &e)) {
             diag_err(&d, SPAN_NONE, &e);
         } else {
             run(&x, &o, &arena, &d);

@@ -1,5 +1,7 @@
 #include "runtime/verbs/open.h"
 
+#include <string.h>
+
 bool opened_open(Opened *o, const char *path, ArtifactDepth depth, uint64_t threads, Err *e) {
     *o = (Opened){.pool = pool_new((unsigned)threads)};
     o->open = artifact_open(&o->artifact, path, depth, o->pool, e);
@@ -21,6 +23,17 @@ Tokenizer *opened_tokenizer(Opened *o, Err *e) {
         return NULL;
     }
     return tokenizer_open(&o->artifact.arena, s.ptr, s.len, e);
+}
+
+ExecOptions run_exec_options(const Opened *o, const RunOptions *r, uint32_t seqs) {
+    const char *driver = artifact_driver(&o->artifact);
+    double share = strcmp(driver, "cuda") != 0 ? 0 : r->has_memory_share ? r->memory_share : 0.9;
+    return (ExecOptions){.driver = driver,
+                         .threads = (uint32_t)r->threads,
+                         .seqs = seqs,
+                         .kv_bytes_max = r->kv_bytes,
+                         .memory_share = share,
+                         .eager = r->eager};
 }
 
 int verb_on_artifact(const Command *cmd, int argc, char **argv, ArtifactDepth depth, const uint64_t *threads,

@@ -2,6 +2,7 @@
 #ifndef ADALLM_VERBS_OPEN_H
 #define ADALLM_VERBS_OPEN_H
 #include "runtime/base/cli.h"
+#include "runtime/exec/exec.h"
 #include "runtime/exec/manifest.h"
 #include "runtime/text/tokenizer.h"
 
@@ -25,6 +26,40 @@ Tokenizer *opened_tokenizer(Opened *o, Err *e);
 typedef bool VerbRun(Opened *o, void *ctx, Arena *a, Diags *d);
 int verb_on_artifact(const Command *cmd, int argc, char **argv, ArtifactDepth depth, const uint64_t *threads,
                      VerbRun *run, void *ctx);
+
+// How a verb runs the artifact: the options that all who run it share. Starts as {0}.
+typedef struct {
+    uint64_t threads, kv_bytes;
+    double memory_share;
+    bool eager, has_memory_share;
+} RunOptions;
+
+// Rows for a table of options.
+#define RUN_OPTION_ROWS(o)                                                                                   \
+    {"--threads", OPT_UINT, "N", 1, 1024, &(o)->threads, NULL, "CPU threads (default: one a core)"},         \
+        {"--gpu-memory-utilization",                                                                         \
+         OPT_REAL,                                                                                           \
+         "F",                                                                                                \
+         0.01,                                                                                               \
+         1,                                                                                                  \
+         &(o)->memory_share,                                                                                 \
+         &(o)->has_memory_share,                                                                             \
+         "part of the GPU's memory that may be in use, the KV cache included (default 0.9)"},                \
+        {"--kv-cache-memory",                                                                                \
+         OPT_UINT,                                                                                           \
+         "BYTES",                                                                                            \
+         0,                                                                                                  \
+         0,                                                                                                  \
+         &(o)->kv_bytes,                                                                                     \
+         NULL,                                                                                               \
+         "size of the KV cache at most, instead of what is left of the memory"},                             \
+    {                                                                                                        \
+        "--enforce-eager", OPT_FLAG, NULL, 0, 0, &(o)->eager, NULL,                                          \
+            "launch kernel by kernel and wait for each, without graphs: a failure names its kernel"          \
+    }
+
+// seqs: as in ExecOptions.
+ExecOptions run_exec_options(const Opened *o, const RunOptions *r, uint32_t seqs);
 
 // Prints the error and returns the exit code of the verb.
 int verb_failed(const Err *e);

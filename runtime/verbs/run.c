@@ -15,13 +15,14 @@ enum { COMPLETION_TOKENS = 256 }; // a base model seldom ends by itself
 
 typedef struct {
     double temperature, top_p, min_p, repetition, presence, frequency;
-    uint64_t top_k, max_tokens, min_tokens, logprobs, seed, threads;
+    uint64_t top_k, max_tokens, min_tokens, logprobs, seed;
     bool has_temperature, has_top_p, has_min_p, has_top_k, has_max_tokens, has_seed, has_logprobs;
     bool ignore_eos, chat, no_chat;
     const char *system;
     OptList logit_bias;
     TokenBias bias[BIAS_MAX];
     uint32_t n_bias;
+    RunOptions run;
     CliResult cli;
 } Args;
 
@@ -85,7 +86,7 @@ static bool parse_args(Args *x, int argc, char **argv, Arena *a, Diags *d) {
          "put the prompt into the model's chat template (default for instruct models)"},
         {"--no-chat", OPT_FLAG, NULL, 0, 0, &x->no_chat, NULL, "complete the prompt as it is"},
         {"--system", OPT_STRING, "TEXT", 0, 0, &x->system, NULL, "system message of the chat"},
-        {"--threads", OPT_UINT, "N", 1, 1024, &x->threads, NULL, "CPU threads (default: one a core)"},
+        RUN_OPTION_ROWS(&x->run),
     };
     const Command cmd = {"adallm-rt run X.ada [PROMPT] [options]",
                          "Answers PROMPT, or without one converses: a line is a turn, \\q or the end of "
@@ -111,7 +112,7 @@ static void choose(const Args *x, Session *s) {
         !x->no_chat && (x->chat || (m->chat && artifact_section(&s->opened.artifact, ADA_CHAT, 0, &section)));
     o->max_tokens = x->has_max_tokens ? (uint32_t)x->max_tokens : o->chat ? 0 : COMPLETION_TOKENS;
     o->ignore_eos = x->ignore_eos;
-    o->threads = x->threads;
+    o->run = x->run;
     o->sampling = (Sampling){.temperature = (float)(x->has_temperature ? x->temperature : m->temperature),
                              .top_p = (float)(x->has_top_p ? x->top_p : m->top_p),
                              .min_p = (float)(x->has_min_p ? x->min_p : m->min_p),
@@ -192,7 +193,7 @@ int verb_run(int argc, char **argv) {
     Session s = {0};
     Err e;
     if (parse_args(&x, argc, argv, &arena, &d) && !x.cli.help) {
-        if (opened_open(&s.opened, x.cli.args[0], ARTIFACT_ALL, x.threads, &e))
+        if (opened_open(&s.opened, x.cli.args[0], ARTIFACT_ALL, x.run.threads, &e))
             run(&x, &s, &d);
         else
             diag_err(&d, SPAN_NONE, &e);

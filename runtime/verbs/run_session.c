@@ -38,8 +38,7 @@ static bool open_chat(Session *s, Err *e) {
 bool session_open(Session *s, Err *e) {
     s->tok = opened_tokenizer(&s->opened, e);
     if (!s->tok || (s->options.chat && !open_chat(s, e))) return false;
-    ExecOptions o = {
-        .driver = artifact_driver(&s->opened.artifact), .threads = (uint32_t)s->options.threads, .seqs = 1};
+    ExecOptions o = run_exec_options(&s->opened, &s->options.run, 1);
     s->exec = exec_open(&s->opened.artifact, &o, e);
     if (!s->exec) return false;
     s->batch = batch_new(s->exec, 0);

@@ -10,7 +10,7 @@ typedef struct {
     uint32_t max_tokens; // 0: until the model ends or the context is full
     bool ignore_eos;
     bool chat;
-    uint64_t threads;
+    RunOptions run;
 } SessionOptions;
 
 typedef struct {

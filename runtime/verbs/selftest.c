@@ -28,10 +28,10 @@ static bool measure(void *ctx, uint32_t seq, uint32_t first, uint32_t n, const f
     return true;
 }
 
-static bool selftest(const Opened *o, uint64_t threads, Err *e) {
+static bool selftest(const Opened *o, const RunOptions *r, Err *e) {
     Selftest t;
     if (!artifact_selftest(&o->artifact, &t)) return err_set(e, E_SELFTEST, "this artifact has no self-test");
-    ExecOptions options = {.driver = artifact_driver(&o->artifact), .threads = (uint32_t)threads, .seqs = 1};
+    ExecOptions options = run_exec_options(o, r, 1);
     Exec *x = exec_open(&o->artifact, &options, e);
     if (!x) return false;
     Measure m = {.t = &t, .vocab_rows = o->artifact.plan->vocab_rows};
@@ -50,16 +50,15 @@ static bool selftest(const Opened *o, uint64_t threads, Err *e) {
     return true;
 }
 
-static bool run(Opened *o, void *threads, Arena *a, Diags *d) {
+static bool run(Opened *o, void *options, Arena *a, Diags *d) {
     (void)a;
     Err e;
-    return selftest(o, *(uint64_t *)threads, &e) || diag_err(d, SPAN_NONE, &e);
+    return selftest(o, options, &e) || diag_err(d, SPAN_NONE, &e);
 }
 
 int verb_selftest(int argc, char **argv) {
-    uint64_t threads = 0;
-    const Option options[] = {
-        {"--threads", OPT_UINT, "N", 1, 1024, &threads, NULL, "CPU threads (default: one a core)"}};
+    RunOptions r = {0};
+    const Option options[] = {RUN_OPTION_ROWS(&r)};
     const Command cmd = {
         "adallm-rt selftest X.ada [options]",
         "Runs the prompt that the artifact carries and compares the logits with those of the compiler's "
@@ -69,5 +68,5 @@ int verb_selftest(int argc, char **argv) {
         COUNT_OF(options),
         1,
         1};
-    return verb_on_artifact(&cmd, argc, argv, ARTIFACT_ALL, &threads, run, &threads);
+    return verb_on_artifact(&cmd, argc, argv, ARTIFACT_ALL, &r.threads, run, &r);
 }
