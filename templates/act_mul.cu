@@ -3,7 +3,8 @@
 #include "templates/lib/math.cuh"
 
 template <class S> __device__ void act_mul(const Args<3> &a) {
-    static_assert(S::out_pitch >= act_pitch(S::f, false) && S::out_pitch % 16 == 0, "out is rows of activations");
+    static_assert(S::out_pitch >= act_pitch(S::f, false) && S::out_pitch % 16 == 0,
+                  "out is rows of activations");
     using Share = RowShare<S::f, S::threads>;
     __shared__ BlockPartials partials;
     const uint32_t n_tokens = ((const uint32_t *)a.p[2])[COUNT_TOKENS];
@@ -18,7 +19,8 @@ template <class S> __device__ void act_mul(const Args<3> &a) {
         for (uint32_t j = 0; j < Share::EACH; j++)
 #pragma unroll
             for (uint32_t i = 0; i < Share::WIDTH; i++) {
-                const float gate = v[j][i], y = (S::act == ACT_SILU ? silu(gate) : gelu_tanh(gate)) * up[j][i];
+                const float gate = v[j][i],
+                            y = (S::act == ACT_SILU ? silu(gate) : gelu_tanh(gate)) * up[j][i];
                 v[j][i] = y;
                 stats.most = __uint_as_float(max(__float_as_uint(stats.most), __float_as_uint(fabsf(y))));
                 stats.l1 += fabsf(y);

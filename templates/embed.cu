@@ -1,10 +1,11 @@
-// embed: out[t] = table[ids[t]] * row_scale[ids[t]] * scale; ids outside the table give zeros. A block a token.
-// The table is plain rows, or the fp16 tiles of a linear that shares it (MMA_F16 of pack/layout.h).
+// embed: out[t] = table[ids[t]] * row_scale[ids[t]] * scale; ids outside the table give zeros. A block a
+// token. The table is plain rows, or the fp16 tiles of a linear that shares it (MMA_F16 of pack/layout.h).
 #include "templates/lib/act.cuh"
 #include "templates/lib/stage.cuh"
 
 // Four neighbouring values, columns col .. col + 3: in tiles they are two registers of one lane's k-step.
-template <class S> __device__ __forceinline__ float4 embed_load(const void *table, uint32_t id, uint32_t col) {
+template <class S>
+__device__ __forceinline__ float4 embed_load(const void *table, uint32_t id, uint32_t col) {
     const uint64_t place = (uint64_t)id * S::hidden + col;
     if constexpr (S::format == FORMAT_ROWS_F32) return *(const float4 *)((const float *)table + place);
     if constexpr (S::format == FORMAT_ROWS_BF16) {
@@ -15,10 +16,11 @@ template <class S> __device__ __forceinline__ float4 embed_load(const void *tabl
     const uint32_t row = id % TILE_ROWS, in_stage = col % STAGE_COLS, step = in_stage % 16 / 4,
                    lane = row % 8 * 4 + in_stage / 16;
     const uint64_t stage = (uint64_t)(id / TILE_ROWS) * stages_of(S::hidden) + col / STAGE_COLS;
-    const uint8_t *at = (const uint8_t *)table + stage * stage_bytes(FORMAT_F16) + step * 512 + lane * 16 + row / 8 * 4;
+    const uint8_t *at =
+        (const uint8_t *)table + stage * stage_bytes(FORMAT_F16) + step * 512 + lane * 16 + row / 8 * 4;
     const uint32_t low = *(const uint32_t *)at, high = *(const uint32_t *)(at + 8);
-    return make_float4(cvt_f32_f16((uint16_t)low), cvt_f32_f16((uint16_t)(low >> 16)), cvt_f32_f16((uint16_t)high),
-                       cvt_f32_f16((uint16_t)(high >> 16)));
+    return make_float4(cvt_f32_f16((uint16_t)low), cvt_f32_f16((uint16_t)(low >> 16)),
+                       cvt_f32_f16((uint16_t)high), cvt_f32_f16((uint16_t)(high >> 16)));
 }
 
 template <class S> __device__ void embed(const Args<5> &a) {

@@ -2,7 +2,8 @@
 #include "templates/lib/args.cuh"
 
 template <class S> __device__ void gather_rows(const Args<4> &a) {
-    static_assert(S::x_pitch >= act_pitch(S::hidden, false) && S::x_pitch % 16 == 0, "x is rows of activations");
+    static_assert(S::x_pitch >= act_pitch(S::hidden, false) && S::x_pitch % 16 == 0,
+                  "x is rows of activations");
     constexpr uint32_t UNITS = S::x_pitch / 16;
     const uint32_t n_rows = ((const uint32_t *)a.p[3])[COUNT_ROWS];
     for (uint32_t row = blockIdx.x; row < n_rows; row += gridDim.x) {

@@ -4,7 +4,8 @@
 template <class S> __device__ void moe_combine(const Args<4> &a) {
     constexpr uint32_t WIDTH = S::n % 4 ? 1 : 4, UNITS = S::n / WIDTH;
     const uint32_t n_units = ((const uint32_t *)a.p[3])[COUNT_TOKENS] * UNITS;
-    for (uint32_t item = blockIdx.x * S::threads + threadIdx.x; item < n_units; item += gridDim.x * S::threads) {
+    for (uint32_t item = blockIdx.x * S::threads + threadIdx.x; item < n_units;
+         item += gridDim.x * S::threads) {
         const uint32_t token = item / UNITS, col = item % UNITS * WIDTH;
         const float *part = (const float *)a.p[0] + (uint64_t)token * S::topk * S::n + col;
         const float *weight = (const float *)a.p[1] + (uint64_t)token * S::topk;

@@ -13,7 +13,8 @@ __device__ __forceinline__ float route_value(uint32_t key) {
     return __uint_as_float(key ^ (key >> 31 ? 0x80000000u : 0xFFFFFFFFu));
 }
 
-template <class S> __device__ __forceinline__ void route_token(const float *logits, int32_t *ids, float *weights) {
+template <class S>
+__device__ __forceinline__ void route_token(const float *logits, int32_t *ids, float *weights) {
     constexpr uint32_t EACH = (S::experts + 31) / 32;
     const uint32_t lane = threadIdx.x % 32;
     float x[EACH];
@@ -54,11 +55,12 @@ template <class S> __device__ __forceinline__ void route_token(const float *logi
 }
 
 template <class S> __device__ void moe_route(const Args<4> &a) {
-    static_assert(S::experts <= 512 && S::k <= 32 && S::k <= S::experts, "up to 512 experts, 32 of them a token");
+    static_assert(S::experts <= 512 && S::k <= 32 && S::k <= S::experts,
+                  "up to 512 experts, 32 of them a token");
     const uint32_t n_tokens = ((const uint32_t *)a.p[3])[COUNT_TOKENS], step = gridDim.x * (S::threads / 32);
     for (uint32_t token = (blockIdx.x * S::threads + threadIdx.x) / 32; token < n_tokens; token += step)
-        route_token<S>((const float *)a.p[0] + (uint64_t)token * S::experts, (int32_t *)a.p[1] + (uint64_t)token * S::k,
-                       (float *)a.p[2] + (uint64_t)token * S::k);
+        route_token<S>((const float *)a.p[0] + (uint64_t)token * S::experts,
+                       (int32_t *)a.p[1] + (uint64_t)token * S::k, (float *)a.p[2] + (uint64_t)token * S::k);
 }
 
 #ifndef INSTANCE

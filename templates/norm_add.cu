@@ -25,7 +25,8 @@ __device__ __forceinline__ float norm_factor(float squares, uint32_t n, float ep
     return rsqrtf(squares / (float)n + eps);
 }
 
-template <class S> __device__ __forceinline__ void norm_add_branch(NormRow<S> &row, float *residual, float factor) {
+template <class S>
+__device__ __forceinline__ void norm_add_branch(NormRow<S> &row, float *residual, float factor) {
     using Row = NormRow<S>;
 #pragma unroll
     for (uint32_t j = 0; j < Row::EACH; j++)
@@ -75,15 +76,16 @@ __device__ __forceinline__ void norm_add_row(const Args<7> &a, NormRow<S> &row, 
         for (uint32_t j = 0; j < Row::EACH; j++)
 #pragma unroll
             for (uint32_t i = 0; i < Row::WIDTH; i++) row.x[j][i] = row.x[j][i] * factor * row.w[j][i];
-        act_store<S::hidden, S::threads, S::wide != 0>((uint8_t *)a.p[4] + (uint64_t)token * S::out_pitch, row.x,
-                                                       stats.most * factor, stats.l1 * factor);
+        act_store<S::hidden, S::threads, S::wide != 0>((uint8_t *)a.p[4] + (uint64_t)token * S::out_pitch,
+                                                       row.x, stats.most * factor, stats.l1 * factor);
     }
 }
 
 template <class S> __device__ void norm_add(const Args<7> &a) {
     static_assert(S::hidden % 4 == 0, "rows are moved 16 bytes at a time");
     static_assert(S::has_branch || !S::has_post, "only a branch is normed before it is added");
-    static_assert(!S::has_out || (S::out_pitch >= act_pitch(S::hidden, S::wide != 0) && S::out_pitch % 16 == 0),
+    static_assert(!S::has_out ||
+                      (S::out_pitch >= act_pitch(S::hidden, S::wide != 0) && S::out_pitch % 16 == 0),
                   "out is rows of activations");
     __shared__ BlockPartials partials;
     NormRow<S> row;
@@ -102,8 +104,9 @@ template <class S> __device__ void norm_add(const Args<7> &a) {
 
 #ifndef INSTANCE
 struct NormAddQwen3 { // 8B
-    static constexpr uint32_t hidden = 4096, has_branch = 1, has_post = 0, has_out = 1, count = 0, out_pitch = 8208,
-                              wide = 0, next_bytes = 7500032, threads = 512, shared_bytes = 0;
+    static constexpr uint32_t hidden = 4096, has_branch = 1, has_post = 0, has_out = 1, count = 0,
+                              out_pitch = 8208, wide = 0, next_bytes = 7500032, threads = 512,
+                              shared_bytes = 0;
     static constexpr float eps = 1e-6f;
 };
 struct NormAddGemma3 : NormAddQwen3 { // 27B

@@ -1,7 +1,7 @@
-// rope_write: per token, the heads of q and k are normed (has_norm) and rotated; q goes to `q`, k / k_scale and
-// v / v_scale go to the token's place in the cache as E4M3, v transposed. Rotate-half: y[i] = x[i] c - x[i +
-// D/2] s, y[i + D/2] = x[i + D/2] c + x[i] s, angle = pos * inv_freq[i]. A warp a head; warps know nothing of
-// each other. Blocks without a head help to fetch `next`.
+// rope_write: per token, the heads of q and k are normed (has_norm) and rotated; q goes to `q`, k / k_scale
+// and v / v_scale go to the token's place in the cache as E4M3, v transposed. Rotate-half: y[i] = x[i] c -
+// x[i + D/2] s, y[i + D/2] = x[i + D/2] c + x[i] s, angle = pos * inv_freq[i]. A warp a head; warps know
+// nothing of each other. Blocks without a head help to fetch `next`.
 #include "templates/lib/args.cuh"
 #include "templates/lib/kv.cuh"
 #include "templates/lib/math.cuh"
@@ -10,7 +10,8 @@
 
 // A head in the registers of a warp: pair j of a lane is dimensions i = lane + 32 j and i + D/2.
 template <class S> struct RopeHead {
-    static constexpr uint32_t HALF = S::head_dim / 2, EACH = (HALF + 31) / 32, HEADS = S::heads + 2 * S::kv_heads;
+    static constexpr uint32_t HALF = S::head_dim / 2, EACH = (HALF + 31) / 32,
+                              HEADS = S::heads + 2 * S::kv_heads;
     uint32_t pos, slot;
     float x[EACH][2], norm[EACH][2], freq[EACH];
 
@@ -22,7 +23,8 @@ template <class S> struct RopeHead {
     // Everything at once: one way to memory and back.
     __device__ __forceinline__ void load(const Args<12> &a, uint32_t token, uint32_t head) {
         const float *from = (const float *)a.p[0] + ((uint64_t)token * HEADS + head) * S::head_dim;
-        const float *norms = (const float *)(head < S::heads ? a.p[1] : a.p[2]), *freqs = (const float *)a.p[3];
+        const float *norms = (const float *)(head < S::heads ? a.p[1] : a.p[2]),
+                    *freqs = (const float *)a.p[3];
         pos = ((const uint32_t *)a.p[5])[token], slot = ((const uint32_t *)a.p[6])[token];
         const bool turns = head < S::heads + S::kv_heads;
 #pragma unroll
@@ -97,10 +99,12 @@ template <class S> __device__ void rope_write(const Args<12> &a) {
             head.store_query((float *)a.p[9] + ((uint64_t)token * S::heads + h) * S::head_dim);
         } else {
             const bool value = h >= S::heads + S::kv_heads;
-            const uint32_t kv_head = h - S::heads - (value ? S::kv_heads : 0), line = head.pos % S::page_tokens;
+            const uint32_t kv_head = h - S::heads - (value ? S::kv_heads : 0),
+                           line = head.pos % S::page_tokens;
             uint8_t *page = kv_page<S>(a.p[8], (const int32_t *)a.p[7], head.slot, head.pos);
-            head.store_cached(page + (value ? kv_value_offset<S>(kv_head, 0, line) : kv_key_offset<S>(kv_head, line)),
-                              value ? S::page_tokens : 1, kv_scale[value]);
+            head.store_cached(
+                page + (value ? kv_value_offset<S>(kv_head, 0, line) : kv_key_offset<S>(kv_head, line)),
+                value ? S::page_tokens : 1, kv_scale[value]);
         }
         item += step;
         if (item < n) head.load(a, item / Head::HEADS, item % Head::HEADS);

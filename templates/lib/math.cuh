@@ -37,9 +37,9 @@ __device__ __forceinline__ float tanh_f32(float x) {
 
 __device__ __forceinline__ float softcap(float x, float cap) { return cap * tanh_f32(x * (1.0f / cap)); }
 
-// sin and cos of an angle in [0, 2^21], absolute error 1.2e-7. n quarter turns are taken off in three steps; the
-// first is exact: unless n is 0 both operands are multiples of 2^-24, and the result is below 1. Taylor on
-// |r| <= 0.86.
+// sin and cos of an angle in [0, 2^21], absolute error 1.2e-7. n quarter turns are taken off in three steps;
+// the first is exact: unless n is 0 both operands are multiples of 2^-24, and the result is below 1. Taylor
+// on |r| <= 0.86.
 __device__ __forceinline__ void sincos_f32(float angle, float *sine, float *cosine) {
     const int n = __float2int_rn(angle * 0.636619772f);
     float r = fmaf((float)n, -0x1.921fb6p0f, angle);
