@@ -1,0 +1,136 @@
+// rope_write: per token, the heads of q and k are normed (has_norm) and rotated; q goes to `q`, k / k_scale
+// and v / v_scale go to the token's place in the cache as E4M3, v transposed. Rotate-half: y[i] = x[i] c -
+// x[i + D/2] s, y[i + D/2] = x[i + D/2] c + x[i] s, angle = pos * inv_freq[i]. A warp a head; warps know
+// nothing of each other. Blocks without a head help to fetch `next`.
+#include "templates/lib/args.cuh"
+#include "templates/lib/kv.cuh"
+#include "templates/lib/math.cuh"
+#include "templates/lib/prefetch.cuh"
+#include "templates/lib/reduce.cuh"
+
+// A head in the registers of a warp: pair j of a lane is dimensions i = lane + 32 j and i + D/2.
+template <class S> struct RopeHead {
+    static constexpr uint32_t HALF = S::head_dim / 2, EACH = (HALF + 31) / 32,
+                              HEADS = S::heads + 2 * S::kv_heads;
+    uint32_t pos, slot;
+    float x[EACH][2], norm[EACH][2], freq[EACH];
+
+    static __device__ __forceinline__ uint32_t dim(uint32_t j) { return threadIdx.x % 32 + 32 * j; }
+    static __device__ __forceinline__ bool holds(uint32_t j) {
+        return HALF % 32 == 0 || j + 1 < EACH || dim(j) < HALF;
+    }
+
+    // Everything at once: one way to memory and back.
+    __device__ __forceinline__ void load(const Args<12> &a, uint32_t token, uint32_t head) {
+        const float *from = (const float *)a.p[0] + ((uint64_t)token * HEADS + head) * S::head_dim;
+        const float *norms = (const float *)(head < S::heads ? a.p[1] : a.p[2]),
+                    *freqs = (const float *)a.p[3];
+        pos = ((const uint32_t *)a.p[5])[token], slot = ((const uint32_t *)a.p[6])[token];
+        const bool turns = head < S::heads + S::kv_heads;
+#pragma unroll
+        for (uint32_t j = 0; j < EACH; j++)
+#pragma unroll
+            for (uint32_t h = 0; h < 2; h++) {
+                x[j][h] = holds(j) ? from[dim(j) + h * HALF] : 0;
+                if constexpr (S::has_norm) norm[j][h] = turns && holds(j) ? norms[dim(j) + h * HALF] : 0;
+            }
+#pragma unroll
+        for (uint32_t j = 0; j < EACH; j++) freq[j] = turns && holds(j) ? freqs[dim(j)] : 0;
+    }
+
+    __device__ __forceinline__ void turn() {
+        if constexpr (S::has_norm) {
+            float squares = 0;
+#pragma unroll
+            for (uint32_t j = 0; j < EACH; j++)
+                squares = fmaf(x[j][1], x[j][1], fmaf(x[j][0], x[j][0], squares));
+            const float factor = rsqrtf(warp_sum(squares) / (float)S::head_dim + S::eps);
+#pragma unroll
+            for (uint32_t j = 0; j < EACH; j++)
+#pragma unroll
+                for (uint32_t h = 0; h < 2; h++) x[j][h] = x[j][h] * factor * norm[j][h];
+        }
+#pragma unroll
+        for (uint32_t j = 0; j < EACH; j++) {
+            float sine, cosine;
+            sincos_f32((float)pos * freq[j], &sine, &cosine);
+            sine *= S::factor, cosine *= S::factor;
+            const float low = x[j][0], high = x[j][1];
+            x[j][0] = low * cosine - high * sine;
+            x[j][1] = high * cosine + low * sine;
+        }
+    }
+
+    __device__ __forceinline__ void store_query(float *out) const {
+#pragma unroll
+        for (uint32_t j = 0; j < EACH; j++)
+            if (holds(j)) out[dim(j)] = x[j][0], out[dim(j) + HALF] = x[j][1];
+    }
+
+    // As E4M3, `stride` bytes from one dimension to the next.
+    __device__ __forceinline__ void store_cached(uint8_t *out, uint32_t stride, float scale) const {
+#pragma unroll
+        for (uint32_t j = 0; j < EACH; j++) {
+            if (!holds(j)) continue;
+            const uint32_t pair = cvt_rn_satfinite_e4m3x2_f32(x[j][0] / scale, x[j][1] / scale);
+            out[dim(j) * stride] = (uint8_t)pair;
+            out[(dim(j) + HALF) * stride] = (uint8_t)(pair >> 8);
+        }
+    }
+};
+
+template <class S> __device__ void rope_write(const Args<12> &a) {
+    static_assert(S::head_dim % 2 == 0 && S::head_dim <= 256, "an even head_dim up to 256");
+    static_assert(S::threads % 32 == 0, "a warp a head");
+    using Head = RopeHead<S>;
+    constexpr uint32_t WARPS = S::threads / 32;
+    const uint32_t first = blockIdx.x * WARPS + threadIdx.x / 32, step = gridDim.x * WARPS;
+    const float *kv_scale = (const float *)a.p[4];
+    Head head;
+    // The first token needs no count to be there: a single one does not wait for it.
+    if (first < Head::HEADS) head.load(a, 0, first);
+    prefetch_next<S::next_bytes>(a.p[11]);
+    const uint32_t n = ((const uint32_t *)a.p[10])[COUNT_TOKENS] * Head::HEADS;
+    if (first >= Head::HEADS && first < n) head.load(a, first / Head::HEADS, first % Head::HEADS);
+    for (uint32_t item = first; item < n;) {
+        const uint32_t token = item / Head::HEADS, h = item % Head::HEADS;
+        if (h < S::heads + S::kv_heads) head.turn();
+        if (h < S::heads) {
+            head.store_query((float *)a.p[9] + ((uint64_t)token * S::heads + h) * S::head_dim);
+        } else {
+            const bool value = h >= S::heads + S::kv_heads;
+            const uint32_t kv_head = h - S::heads - (value ? S::kv_heads : 0),
+                           line = head.pos % S::page_tokens;
+            uint8_t *page = kv_page<S>(a.p[8], (const int32_t *)a.p[7], head.slot, head.pos);
+            head.store_cached(
+                page + (value ? kv_value_offset<S>(kv_head, 0, line) : kv_key_offset<S>(kv_head, line)),
+                value ? S::page_tokens : 1, kv_scale[value]);
+        }
+        item += step;
+        if (item < n) head.load(a, item / Head::HEADS, item % Head::HEADS);
+    }
+}
+
+#ifndef INSTANCE
+struct RopeQwen3 { // 8B
+    static constexpr uint32_t heads = 32, kv_heads = 8, head_dim = 128, has_norm = 1, page_tokens = 64,
+                              page_bytes = 36 * 2 * 64 * 8 * 128, pages_per_seq = 512, next_bytes = 6000000,
+                              threads = 128, shared_bytes = 0;
+    static constexpr float eps = 1e-6f, factor = 1;
+};
+struct RopeGemma3 : RopeQwen3 {
+    static constexpr uint32_t heads = 4, kv_heads = 1, head_dim = 256, page_bytes = 4 * 2 * 64 * 256,
+                              next_bytes = 0;
+};
+struct RopeOdd : RopeQwen3 {
+    static constexpr uint32_t heads = 14, kv_heads = 2, head_dim = 80, has_norm = 0;
+    static constexpr float factor = 1.3465736f;
+};
+#define SAMPLE(name, S)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(S::threads) name(const __grid_constant__ Args<12> args) {   \
+        rope_write<S>(args);                                                                                 \
+    }
+SAMPLE(rope_write_qwen3, RopeQwen3)
+SAMPLE(rope_write_gemma3, RopeGemma3)
+SAMPLE(rope_write_odd, RopeOdd)
+#endif
