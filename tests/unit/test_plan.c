@@ -270,13 +270,13 @@ static void explanations_are_whole(void **state) {
     Diags d = {.arena = &a};
     StrBuf json = {0}, text = {0};
     const Plan *p = plan_model(&a, MODELS "qwen3-moe", 2);
-    explain_json(p, &target_host, &json);
+    explain_json(p, &target_host, NULL, &json);
     Source src = {"explain", buf_view(&json)};
     const Json *j = json_parse(&a, &src, (JsonLimits){0}, &d);
     if (!j) fail_msg("%s", diags_first_message(&d));
     assert_int_equal(json_get(j, "programs")->n, p->n_programs);
     assert_int_equal(json_get(j, "rejected")->n, p->n_rejected);
-    explain_text(p, &target_host, &text);
+    explain_text(p, &target_host, NULL, &text);
     static const char *const words[] = {"KV cache", "all_reduce", "moe_gate_up", "over time", "against"};
     for (size_t i = 0; i < COUNT_OF(words); i++)
         if (!strstr(buf_cstr(&text), words[i])) fail_msg("no `%s`", words[i]);
