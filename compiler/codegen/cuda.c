@@ -71,8 +71,8 @@ static Sha256 hash_common(const Codegen *c, Str version) {
     return sha256_end(s);
 }
 
-// Writes every instance file and knows every key.
-static bool print_instances(Codegen *c, Sha256 common) {
+// Writes every instance file; its code is the kernel's own part of the key.
+static bool print_instances(Codegen *c) {
     StrBuf text = {0};
     bool ok = true;
     for (uint32_t i = 0; i < c->plan->n_kernels && ok; i++) {
@@ -80,13 +80,21 @@ static bool print_instances(Codegen *c, Sha256 common) {
         text.len = 0;
         ok = cuda_instance_print(c->plan, i, &text, &code, c->d) &&
              folder_write(c->arena, c->dir, kernel_file(c, i, ".cu"), text.ptr, text.len, c->d);
-        Sha256Stream *s = sha256_begin();
-        sha256_add(s, &common, sizeof common);
-        if (ok) hash_text(s, str_from(buf_view(&text), code));
-        c->kernels[i].key = sha256_end(s);
+        if (ok) c->kernels[i].key = sha256(text.ptr + code, text.len - code);
     }
     buf_free(&text);
     return ok;
+}
+
+static bool make_keys(Codegen *c) {
+    Str version;
+    if (!print_instances(c) || !compiler_version(c, &version)) return false;
+    Sha256 both[2] = {hash_common(c, version)};
+    for (uint32_t i = 0; i < c->plan->n_kernels; i++) {
+        both[1] = c->kernels[i].key;
+        c->kernels[i].key = sha256(both, sizeof both);
+    }
+    return true;
 }
 
 // ---- compiling -------------------------------------------------------------------------------------------
@@ -139,8 +147,7 @@ static bool compile_rest(Codegen *c) {
 }
 
 static bool make_cubins(Codegen *c, bool no_cache) {
-    Str version;
-    if (!compiler_version(c, &version) || !print_instances(c, hash_common(c, version))) return false;
+    if (!make_keys(c)) return false;
     for (uint32_t i = 0; i < c->plan->n_kernels && c->cache && !no_cache; i++) {
         Kernel *k = &c->kernels[i];
         k->cached = cubin_cache_get(c->arena, c->cache, k->key, &k->result);

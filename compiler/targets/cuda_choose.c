@@ -70,13 +70,13 @@ bool cuda_legal(const Target *t, const KernelAsk *ask, const KernelChoice *c, ch
     char what[REASON_BYTES];
     describe(c, what);
     if (!c->grid)
-        snprintf(reason, REASON_BYTES, "%.90s: no blocks", what);
+        snprintf(reason, REASON_BYTES, "%.80s: no blocks", what);
     else if (!c->threads || c->threads > THREADS_MAX || c->threads % WARP)
-        snprintf(reason, REASON_BYTES, "%.90s: a block has whole warps and at most %u threads", what,
+        snprintf(reason, REASON_BYTES, "%.80s: a block has whole warps and at most %u threads", what,
                  THREADS_MAX);
     else if (c->shared_bytes > t->shared_bytes)
-        snprintf(reason, REASON_BYTES, "%.90s: %llu bytes of shared memory, %s has %llu", what,
-                 (unsigned long long)c->shared_bytes, t->name, (unsigned long long)t->shared_bytes);
+        snprintf(reason, REASON_BYTES, "%.80s: %llu bytes of shared memory of %llu", what,
+                 (unsigned long long)c->shared_bytes, (unsigned long long)t->shared_bytes);
     else
         return true;
     return false;
@@ -94,7 +94,7 @@ void cuda_consider(const Target *t, const KernelAsk *ask, KernelAnswer *out, con
     out->best = winner;
     if (first) return;
     describe(&loser, what);
-    cuda_refuse(out, "%.90s: predicted %.2f us against %.2f us", what, loser.predicted_us,
+    cuda_refuse(out, "%.80s: predicted %.2f us against %.2f us", what, loser.predicted_us,
                 winner.predicted_us);
 }
 
