@@ -135,20 +135,20 @@ typedef enum {
 // Buffers that the runtime itself reads or writes. All rows are as in templates.def.
 typedef enum {
     ADA_ROLE_NONE,
-    ADA_ROLE_COUNTS,      // u32[4]
-    ADA_ROLE_IDS,         // i32[tokens_max]
-    ADA_ROLE_POS,         // i32[tokens_max]
-    ADA_ROLE_SLOT,        // i32[tokens_max]
-    ADA_ROLE_ROWS,        // i32[rows_max]: token index of each logits row
-    ADA_ROLE_BLOCK_TABLE, // i32[seqs_max, pages_per_seq] of KV group `index`
-    ADA_ROLE_KV_POOL,     // KV group `index`; bytes are decided at load: pages x page_bytes
-    ADA_ROLE_HIDDEN,      // act rows [tokens_max, hidden]: what the body leaves for the head
-    ADA_ROLE_LOGITS,      // f32[rows_max, vocab_rows]
-    ADA_ROLE_SAMPLING,    // SamplingRow[rows_max]
-    ADA_ROLE_NEXT,        // i32[rows_max]
-    ADA_ROLE_STATUS,      // u32[rows_max]
-    ADA_ROLE_RING,        // RingSlot of lib/abi.h, RING_SLOTS of them; space HOST
-    ADA_ROLE_WORK,        // memory of whichever launch runs; its first 64 KiB are zero between launches
+    ADA_ROLE_COUNTS,       // u32[4]
+    ADA_ROLE_IDS,          // i32[tokens_max]
+    ADA_ROLE_POS,          // i32[tokens_max]
+    ADA_ROLE_SLOT,         // i32[tokens_max]
+    ADA_ROLE_ROWS,         // i32[rows_max]: token index of each logits row
+    ADA_ROLE_BLOCK_TABLE,  // i32[seqs_max, pages_per_seq] of KV group `index`
+    ADA_ROLE_KV_POOL,      // KV group `index`; bytes are decided at load: pages x page_bytes
+    ADA_ROLE_HIDDEN,       // act rows [tokens_max, hidden]: what the body leaves for the head
+    ADA_ROLE_LOGITS,       // f32[rows_max, vocab_rows]
+    ADA_ROLE_SAMPLING,     // SamplingRow[rows_max]
+    ADA_ROLE_NEXT,         // i32[rows_max]
+    ADA_ROLE_STATUS,       // u32[rows_max]
+    ADA_ROLE_RING,         // RingSlot of lib/abi.h, RING_SLOTS of them; space HOST
+    ADA_ROLE_WORK,         // memory of whichever launch runs; its first 64 KiB are zero between launches
     ADA_ROLE_TOKEN_COUNTS, // u16[seqs_max, TOKEN_COLS(vocab)], see lib/abi.h
     ADA_ROLE_TOKEN_LISTS,  // TokenLists[seqs_max]
     ADA_ROLE_TOKEN_MASK,   // u32[seqs_max, TOKEN_COLS(vocab) / 32]

@@ -21,7 +21,7 @@ MAY_INCLUDE = {
     "runtime/main.c": ["runtime/base", "runtime/verbs"],
     "compiler/frontend": ["runtime/base", "runtime/text", "compiler/ir", "compiler/codegen/embedded.h"],
     "compiler/ir": ["runtime/base", "runtime/format.h", "compiler/frontend/source.h", "compiler/passes/fuse.h", "templates/templates.def", "templates/lib/abi.h"],
-    "compiler/targets": ["runtime/base", "runtime/format.h", "compiler/ir", "compiler/codegen/host.h", "templates/templates.def"],
+    "compiler/targets": ["runtime/base", "runtime/format.h", "compiler/ir", "compiler/codegen/host.h", "compiler/codegen/cuda.h", "compiler/codegen/image.h", "templates/templates.def"],
     "compiler/passes": ["runtime/base", "runtime/format.h", "compiler/ir", "compiler/targets", "compiler/pack/layout.h", "templates/lib/abi.h"],
     "compiler/codegen": ["runtime/base", "runtime/format.h", "compiler/ir", "compiler/targets", "templates/templates.def"],
     "compiler/pack": ["runtime/base", "runtime/format.h", "compiler/ir", "compiler/frontend", "compiler/codegen"],

@@ -14,15 +14,22 @@ enum { CC_ARGS_MAX = 64, CC_LOG_MAX = 1 << 20, CC_WORDS_SHOWN = 700 };
 
 extern char **environ;
 
-static const char *compiler_words(void) {
-    const char *cc = getenv("CC");
-    return cc && cc[strspn(cc, " ")] ? cc : "cc";
+const CcTool cc_tool_c = {"C compiler", "CC", "cc", "install gcc or clang, or name one with CC="};
+const CcTool cc_tool_nvcc = {
+    "CUDA compiler", "NVCC", "nvcc",
+    "install the CUDA toolkit, 12.0 or later, and put its bin folder on PATH, or name "
+    "nvcc with NVCC="};
+
+static const char *tool_words(const CcTool *tool) {
+    const char *words = getenv(tool->variable);
+    return words && words[strspn(words, " ")] ? words : tool->name;
 }
 
-bool cc_start(Arena *a, const char *dir, const char *log, const char *const *args, CcJob *out, Diags *d) {
+bool cc_start(Arena *a, const CcTool *tool, const char *dir, const char *log, const char *const *args,
+              CcJob *out, Diags *d) {
     char *argv[CC_ARGS_MAX] = {0};
     size_t n = 0;
-    for (char *save = NULL, *word = strtok_r(arena_strdup(a, compiler_words()), " ", &save);
+    for (char *save = NULL, *word = strtok_r(arena_strdup(a, tool_words(tool)), " ", &save);
          word && n < CC_ARGS_MAX / 2; word = strtok_r(NULL, " ", &save))
         argv[n++] = word;
     for (; *args; args++) {
@@ -46,27 +53,29 @@ bool cc_start(Arena *a, const char *dir, const char *log, const char *const *arg
     posix_spawnattr_destroy(&how);
     posix_spawn_file_actions_destroy(&files);
     if (failed) {
-        diag_error(d, E_CODEGEN, SPAN_NONE, "cannot run the C compiler `%s`: %s", argv[0], strerror(failed));
-        diag_hint(d, "install gcc or clang, or name one with CC=");
+        diag_error(d, E_CODEGEN, SPAN_NONE, "cannot run the %s `%s`: %s", tool->what, argv[0],
+                   strerror(failed));
+        diag_hint(d, "%s", tool->hint);
         return false;
     }
-    *out = (CcJob){pid, dir, log};
+    *out = (CcJob){tool, pid, dir, log};
     return true;
 }
 
-bool cc_wait(Arena *a, const CcJob *job, Diags *d) {
+bool cc_wait(Arena *a, const CcJob *job, const char *what, Str *said, Diags *d) {
     int status;
     while (waitpid(job->pid, &status, 0) < 0)
         if (errno != EINTR)
-            return diag_error(d, E_CODEGEN, SPAN_NONE, "lost the C compiler: %s", strerror(errno));
+            return diag_error(d, E_CODEGEN, SPAN_NONE, "lost the %s: %s", job->tool->what, strerror(errno));
     const char *path = path_join(a, job->dir, job->log);
-    Str said = {"", 0};
+    Str words = {"", 0};
     Err ignored;
-    (void)file_read(a, path, CC_LOG_MAX, &said, &ignored);
+    (void)file_read(a, path, CC_LOG_MAX, &words, &ignored);
     unlink(path);
+    if (said) *said = words;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return true;
-    said.len = said.len < CC_WORDS_SHOWN ? said.len : CC_WORDS_SHOWN;
-    return diag_error(d, E_CODEGEN, SPAN_NONE, "the C compiler `%s` failed on the kernels (%s %d):\n" STR_FMT,
-                      compiler_words(), WIFEXITED(status) ? "exit code" : "signal",
-                      WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), STR_ARG(said));
+    words.len = words.len < CC_WORDS_SHOWN ? words.len : CC_WORDS_SHOWN;
+    return diag_error(d, E_CODEGEN, SPAN_NONE, "the %s `%s` failed on %s (%s %d):\n" STR_FMT, job->tool->what,
+                      tool_words(job->tool), what, WIFEXITED(status) ? "exit code" : "signal",
+                      WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), STR_ARG(words));
 }

@@ -117,7 +117,7 @@ static void text_memory(const Plan *p, StrBuf *out) {
     }
 }
 
-static void text_kernels(const Plan *p, StrBuf *out) {
+static void text_kernels(const Plan *p, const KernelFacts *facts, StrBuf *out) {
     buf_printf(out, "\nkernels (%u)\n", p->n_kernels);
     for (uint32_t i = 0; i < p->n_kernels; i++) {
         const PlanKernel *k = &p->kernels[i];
@@ -128,6 +128,9 @@ static void text_kernels(const Plan *p, StrBuf *out) {
             if (f->kind == 'f') buf_printf(out, " %s=%g", f->key, f->f);
             if (f->kind == 'n') buf_printf(out, " %s=%s", f->key, f->n);
         }
+        if (facts)
+            buf_printf(out, "\n      %u threads, %u registers each, %llu B of shared memory", k->threads,
+                       facts[i].registers, (Ull)(k->shared_bytes + facts[i].static_bytes));
         buf_putc(out, '\n');
     }
 }
@@ -184,14 +187,14 @@ static void text_program(const Plan *p, uint32_t index, StrBuf *out) {
     }
 }
 
-void explain_text(const Plan *p, const Target *t, StrBuf *out) {
+void explain_text(const Plan *p, const Target *t, const KernelFacts *facts, StrBuf *out) {
     buf_printf(out,
                "target %s (%s): %u units, %.4g GB/s, %.4g TFLOPS with fp32 sums, a launch costs %.3g us\n",
                t->name, t->about, t->units, t->dram_gbs, t->tflops_acc32, t->launch_us);
     buf_printf(out, "%u rank%s, context %u, %u sequences, %u tokens a step, %u rows of logits\n", p->n_ranks,
                p->n_ranks == 1 ? "" : "s", p->context, p->seqs_max, p->tokens_max, p->rows_max);
     text_memory(p, out);
-    text_kernels(p, out);
+    text_kernels(p, facts, out);
     for (uint32_t i = 0; i < p->n_programs; i++) text_program(p, i, out);
     buf_puts(out, "\nconsidered and not taken\n");
     const char *last = "";
@@ -271,7 +274,7 @@ static void json_memory(const Plan *p, StrBuf *out) {
     buf_putc(out, ']');
 }
 
-static void json_kernels(const Plan *p, StrBuf *out) {
+static void json_kernels(const Plan *p, const KernelFacts *facts, StrBuf *out) {
     open(out, "kernels", '[');
     for (uint32_t i = 0; i < p->n_kernels; i++) {
         const PlanKernel *k = &p->kernels[i];
@@ -285,7 +288,13 @@ static void json_kernels(const Plan *p, StrBuf *out) {
             if (f->kind == 'f') put_f(out, f->key, f->f);
             if (f->kind == 'n') put_s(out, f->key, f->n);
         }
-        buf_puts(out, "}}");
+        buf_putc(out, '}');
+        if (facts) {
+            put_u(out, "threads", k->threads);
+            put_u(out, "registers", facts[i].registers);
+            put_u(out, "shared_bytes", k->shared_bytes + facts[i].static_bytes);
+        }
+        buf_putc(out, '}');
     }
     buf_putc(out, ']');
 }
@@ -340,12 +349,12 @@ static void json_program(const Plan *p, uint32_t index, StrBuf *out) {
     buf_puts(out, "]}");
 }
 
-void explain_json(const Plan *p, const Target *t, StrBuf *out) {
+void explain_json(const Plan *p, const Target *t, const KernelFacts *facts, StrBuf *out) {
     buf_putc(out, '{');
     json_target(t, out);
     json_memory(p, out);
     json_weights(p, out);
-    json_kernels(p, out);
+    json_kernels(p, facts, out);
     open(out, "programs", '[');
     for (uint32_t i = 0; i < p->n_programs; i++) json_program(p, i, out);
     buf_putc(out, ']');

@@ -1,12 +1,7 @@
 #include "compiler/codegen/host.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "compiler/codegen/cc.h"
-#include "compiler/codegen/embedded.h"
+#include "compiler/codegen/folder.h"
 #include "compiler/codegen/instances.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/file.h"
@@ -23,34 +18,6 @@ static const struct {
     {ADA_CODE_X86_64, "-march=x86-64", "-O2", "-Itemplates/host/plain", "kernels.x86-64.so"},
     {ADA_CODE_X86_64_V3, "-march=x86-64-v3", "-O3", "-Itemplates/host/v3", "kernels.x86-64-v3.so"},
 };
-
-static bool write_file(const char *path, const void *data, size_t len, Diags *d) {
-    Err e;
-    OutFile *f = out_open(path, &e);
-    if (f && out_write(f, data, len, &e) && out_commit(f, &e)) return true;
-    return diag_err(d, SPAN_NONE, &e);
-}
-
-static bool make_folders(Arena *a, const char *dir, const char *path, Diags *d) {
-    char *copy = arena_strdup(a, path_join(a, dir, path));
-    for (char *slash = copy + strlen(dir) + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
-        *slash = 0;
-        if (mkdir(copy, 0755) != 0 && errno != EEXIST)
-            return diag_error(d, E_FILE, SPAN_NONE, "cannot create folder %s: %s", copy, strerror(errno));
-    }
-    return true;
-}
-
-static bool write_templates(Arena *a, const char *dir, Diags *d) {
-    for (size_t i = 0; i < n_embedded_files; i++) {
-        const EmbeddedFile *f = &embedded_files[i];
-        if (!str_starts(str_of(f->path), STR("templates/")) || !str_ends(str_of(f->path), STR(".h")))
-            continue;
-        if (!make_folders(a, dir, f->path, d) || !write_file(path_join(a, dir, f->path), f->text, f->len, d))
-            return false;
-    }
-    return true;
-}
 
 // Nothing that differs between two runs may reach the image: it runs in `dir` with relative names, and ids,
 // idents and symbol tables are left out. libm and libc are not linked: the kernels need memcpy and memset
@@ -79,7 +46,7 @@ static bool start_compiler(Arena *a, const char *dir, size_t kind, CcJob *job, D
                           "-o",
                           kinds[kind].file,
                           NULL};
-    return cc_start(a, dir, kind ? "v3.log" : "plain.log", args, job, d);
+    return cc_start(a, &cc_tool_c, dir, kind ? "v3.log" : "plain.log", args, job, d);
 }
 
 static bool compile(Arena *a, const char *dir, CodeImages *out, Diags *d) {
@@ -92,7 +59,7 @@ static bool compile(Arena *a, const char *dir, CodeImages *out, Diags *d) {
     }
     for (size_t i = 0; i < started; i++) {
         Diags second = {.arena = a}; // both fail for the same reason: say it once
-        ok &= cc_wait(a, &jobs[i], ok ? d : &second);
+        ok &= cc_wait(a, &jobs[i], "the kernels", NULL, ok ? d : &second);
     }
     for (size_t i = 0; ok && i < COUNT_OF(kinds); i++) {
         Str image;
@@ -104,17 +71,6 @@ static bool compile(Arena *a, const char *dir, CodeImages *out, Diags *d) {
     return ok;
 }
 
-static const char *temporary_folder(Arena *a, Diags *d) {
-    const char *base = getenv("TMPDIR");
-    char *dir = arena_printf(a, "%s/adallmc-XXXXXX", base && *base ? base : "/tmp");
-    if (mkdtemp(dir)) {
-        cleanup_add(dir);
-        return dir;
-    }
-    diag_error(d, E_FILE, SPAN_NONE, "cannot create temporary folder %s: %s", dir, strerror(errno));
-    return NULL;
-}
-
 bool codegen_host(Arena *a, const Plan *p, const char *emit_dir, CodeImages *out, Diags *d) {
     *out = (CodeImages){0};
     StrBuf text = {0};
@@ -122,9 +78,10 @@ bool codegen_host(Arena *a, const Plan *p, const char *emit_dir, CodeImages *out
         buf_free(&text);
         return false;
     }
-    const char *dir = emit_dir ? emit_dir : temporary_folder(a, d);
-    bool ok = dir && write_templates(a, dir, d) &&
-              write_file(path_join(a, dir, "kernels.c"), text.ptr, text.len, d) && compile(a, dir, out, d);
+    const char *dir = emit_dir ? emit_dir : folder_temporary(a, d);
+    static const char *const suffixes[] = {".h", NULL};
+    bool ok = dir && folder_templates(a, dir, suffixes, d) &&
+              folder_write(a, dir, "kernels.c", text.ptr, text.len, d) && compile(a, dir, out, d);
     buf_free(&text);
     if (dir && !emit_dir) cleanup_remove(dir);
     return ok;

@@ -2,18 +2,7 @@
 // become one C file, and the system's C compiler turns it into two shared objects, x86-64 and x86-64-v3.
 #ifndef ADALLM_CODEGEN_HOST_H
 #define ADALLM_CODEGEN_HOST_H
-#include "compiler/ir/plan.h"
-
-typedef struct {
-    AdaCodeKind kind;
-    const uint8_t *data; // arena-owned
-    uint64_t bytes;
-} CodeImage;
-
-typedef struct {
-    CodeImage image[4]; // plainest first
-    uint32_t n;
-} CodeImages;
+#include "compiler/codegen/image.h"
 
 // Compiles all kernels of `p` with $CC or `cc`. emit_dir: existing folder that keeps the C file, the plan's
 // text and the images; NULL: nothing is kept. The same plan and compiler give the same bytes. Adds E_CODEGEN

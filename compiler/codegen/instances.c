@@ -2,7 +2,6 @@
 
 #include <ctype.h>
 
-#include "compiler/ir/template.h"
 #include "runtime/base/num.h"
 
 enum { ORIGINS_SHOWN = 3 };
@@ -13,17 +12,17 @@ static bool is_identifier(const char *s) {
     return *s == 0;
 }
 
-static bool check_kernel(const PlanKernel *k, Diags *d) {
-    Template t;
-    if (!template_find(k->template_, &t))
+bool instance_check(const PlanKernel *k, bool schedule, Template *out, Diags *d) {
+    if (!template_find(k->template_, out))
         return diag_error(d, E_CODEGEN, SPAN_NONE, "kernel %s: there is no template `%s`", k->name,
                           k->template_);
     if (!is_identifier(k->name))
         return diag_error(d, E_CODEGEN, SPAN_NONE, "kernel `%s`: the name is not a C identifier", k->name);
-    bool same = k->n_spec == t.n_fields;
-    for (uint32_t i = 0; same && i < t.n_fields; i++) {
+    uint32_t n = out->n_fields + (schedule ? out->n_schedule : 0);
+    bool same = k->n_spec == n;
+    for (uint32_t i = 0; same && i < n; i++) {
         const SpecField *f = &k->spec[i];
-        same = str_is(t.fields[i].key, f->key) && t.fields[i].kind == f->kind &&
+        same = str_is(out->fields[i].key, f->key) && out->fields[i].kind == f->kind &&
                (f->kind != 'n' || (f->n && is_identifier(f->n)));
     }
     if (!same)
@@ -37,17 +36,15 @@ static void put_upper(StrBuf *out, const char *s) {
     for (; *s; s++) buf_putc(out, (char)toupper((unsigned char)*s));
 }
 
-// rope_write -> RopeWriteSpec
-static void put_spec_type(StrBuf *out, const char *name) {
+void instance_put_camel(StrBuf *out, const char *name) {
     bool first = true;
     for (; *name; name++) {
         if (*name != '_') buf_putc(out, first ? (char)toupper((unsigned char)*name) : *name);
         first = *name == '_';
     }
-    buf_puts(out, "Spec");
 }
 
-static void put_value(StrBuf *out, const SpecField *f) {
+void instance_put_value(StrBuf *out, const SpecField *f) {
     if (f->kind == 'u') {
         buf_printf(out, "%llu", (unsigned long long)f->u);
     } else if (f->kind == 'f') {
@@ -66,7 +63,7 @@ static void put_comment(StrBuf *out, const char *text) {
     buf_putc(out, '\n');
 }
 
-static void put_origins(StrBuf *out, const Plan *p, uint32_t kernel) {
+void instance_put_origins(StrBuf *out, const Plan *p, uint32_t kernel) {
     uint32_t n = 0;
     const char *last = "";
     for (uint32_t i = 0; i < p->n_launches; i++) {
@@ -82,22 +79,23 @@ static void put_origins(StrBuf *out, const Plan *p, uint32_t kernel) {
 static void put_instance(StrBuf *out, const Plan *p, uint32_t kernel) {
     const PlanKernel *k = &p->kernels[kernel];
     buf_putc(out, '\n');
-    put_origins(out, p, kernel);
+    instance_put_origins(out, p, kernel);
     buf_printf(out, "KERNEL %s(void *const *args, uint32_t block, uint32_t n_blocks, void *scratch) {\n",
                k->name);
     buf_printf(out, "    %s(args, block, n_blocks, scratch, (", k->template_);
-    put_spec_type(out, k->template_);
-    buf_puts(out, "){");
+    instance_put_camel(out, k->template_);
+    buf_puts(out, "Spec){");
     for (uint32_t i = 0; i < k->n_spec; i++) {
         buf_printf(out, "%s.%s = ", i ? ", " : "", k->spec[i].key);
-        put_value(out, &k->spec[i]);
+        instance_put_value(out, &k->spec[i]);
     }
     buf_printf(out, "%s});\n}\n", k->n_spec ? "" : "0");
 }
 
 bool instances_print(const Plan *p, StrBuf *out, Diags *d) {
     bool ok = true;
-    for (uint32_t i = 0; i < p->n_kernels; i++) ok &= check_kernel(&p->kernels[i], d);
+    Template t;
+    for (uint32_t i = 0; i < p->n_kernels; i++) ok &= instance_check(&p->kernels[i], false, &t, d);
     if (!ok) return false;
     buf_puts(out, "// The kernels of one plan: instances of templates/host. Written by adallmc.\n");
     for (uint32_t i = 0; i < p->n_kernels; i++) {

@@ -15,8 +15,30 @@
 //
 // HOST_BF16: tiles of 16 rows; in a tile, for every 2 columns, 16 little-endian words, row r's
 // w[2j] | w[2j+1] << 16. HOST_F16: the same. HOST_F32: per column 16 words.
+//
+// MMA_NVFP4 and MMA_F16: tiles of 16 rows; in a tile, for every 64 columns (zeros beyond the last), a stage:
+// the A operands of four mma.m16n8k16. Lane l of a warp, g = l / 4 and q = l % 4, owns columns 16q..16q+15 of
+// rows g and g + 8, one scale block of each; product j takes its columns 4j..4j+3:
+//
+//     a0 = row g, 4j and 4j+1    a1 = row g+8, 4j and 4j+1    (the first in the low half)
+//     a2 = row g, 4j+2 and 4j+3  a3 = row g+8, 4j+2 and 4j+3
+//
+//     MMA_F16     512 bytes a product: lane l's a0 a1 a2 a3 at 16 l
+//     MMA_NVFP4   512 bytes: lane l's little-endian words of products 0..3 at 16 l
+//                 64 bytes: lane l's E4M3 scales of rows g and g + 8 at 2 l
+//
+// A word's low 16 bits hold the codes of the low halves of a0..a3, its high 16 bits those of the high halves.
+// The bits of a code, sign and e1 e0 m, stand where one or two shifts and masks make fp16 values of two
+// codes:
+//
+//     bit  15   14   13   12   11..9  8..6   5..3   2..0
+//          s a0 s a2 s a3 s a1 em a0  em a1  em a2  em a3
+//
+// _PAIRS: the tile's rows 0..7 are of the first half of the rows, 8..15 of the second; whoever reads the rows
+// hands them in so.
 enum { TILE_ROWS = 16, BLOCK_COLS = 16, BLOCK_BYTES = 144 };
-enum { STAGE_COLS = 64, STAGE_NVFP4_BYTES = 576, STAGE_F16_BYTES = 2048 };
+enum { STAGE_COLS = 64, STAGE_NVFP4_BYTES = 576, STAGE_CODES_BYTES = 512, STAGE_F16_BYTES = 2048 };
+enum { LANES = 32, PRODUCTS = 4, LANE_BYTES = 16 };
 
 static const LayoutInfo layouts[] = {
     {ADA_LAYOUT_ROWS_F32, "rows_f32", WF_F32, 1, 1, false, "row-major fp32"},
@@ -72,9 +94,8 @@ bool layout_bytes(AdaLayout layout, uint64_t rows, uint64_t cols, uint64_t *out)
     return u64_mul(padded, row_bytes, out);
 }
 
-void layout_pack_nvfp4(AdaLayout layout, uint64_t n_rows, uint64_t cols, const uint8_t *codes,
-                       const uint8_t *scales, uint8_t *out) {
-    CHECK(layout == ADA_LAYOUT_HOST_NVFP4 && n_rows <= TILE_ROWS && cols % BLOCK_COLS == 0);
+static void pack_host_nvfp4(uint64_t n_rows, uint64_t cols, const uint8_t *codes, const uint8_t *scales,
+                            uint8_t *out) {
     memset(out, 0, cols / BLOCK_COLS * BLOCK_BYTES);
     for (uint64_t r = 0; r < n_rows; r++) {
         const uint8_t *code = codes + r * (cols / 2), *scale = scales + r * (cols / BLOCK_COLS);
@@ -86,9 +107,77 @@ void layout_pack_nvfp4(AdaLayout layout, uint64_t n_rows, uint64_t cols, const u
     }
 }
 
+// The two codes of a byte of the checkpoint, one in each half of a word.
+static uint32_t spread_codes(uint32_t byte) { return (byte & 15) | (byte & 0xF0) << 12; }
+
+// The word of one product: `upper` and `lower` are the two bytes, four columns, of rows g and g + 8.
+static uint32_t nvfp4_word(uint32_t upper, uint32_t lower) {
+    const uint32_t sign = 0x00080008, magnitude = 0x00070007;
+    uint32_t a0 = spread_codes(upper & 0xFF), a2 = spread_codes(upper >> 8 & 0xFF);
+    uint32_t a1 = spread_codes(lower & 0xFF), a3 = spread_codes(lower >> 8 & 0xFF);
+    return (a0 & sign) << 12 | (a2 & sign) << 11 | (a3 & sign) << 10 | (a1 & sign) << 9 |
+           (a0 & magnitude) << 9 | (a1 & magnitude) << 6 | (a2 & magnitude) << 3 | (a3 & magnitude);
+}
+
+static void pack_mma_nvfp4(uint64_t n_rows, uint64_t cols, const uint8_t *codes, const uint8_t *scales,
+                           uint8_t *out) {
+    uint64_t blocks = cols / BLOCK_COLS, stages = div_up(cols, STAGE_COLS);
+    memset(out, 0, stages * STAGE_NVFP4_BYTES);
+    for (uint64_t s = 0; s < stages; s++, out += STAGE_NVFP4_BYTES)
+        for (unsigned lane = 0; lane < LANES; lane++) {
+            uint64_t g = lane / 4, block = s * (STAGE_COLS / BLOCK_COLS) + lane % 4;
+            if (block >= blocks || g >= n_rows) continue;
+            bool both = g + 8 < n_rows;
+            uint64_t upper, lower = 0;
+            memcpy(&upper, codes + g * (cols / 2) + block * 8, 8);
+            if (both) memcpy(&lower, codes + (g + 8) * (cols / 2) + block * 8, 8);
+            for (unsigned j = 0; j < PRODUCTS; j++) {
+                uint32_t word = nvfp4_word(upper >> 16 * j & 0xFFFF, lower >> 16 * j & 0xFFFF);
+                memcpy(out + lane * LANE_BYTES + j * 4, &word, 4);
+            }
+            uint8_t *scale = out + STAGE_CODES_BYTES + lane * 2;
+            scale[0] = scales[g * blocks + block];
+            if (both) scale[1] = scales[(g + 8) * blocks + block];
+        }
+}
+
+void layout_pack_nvfp4(AdaLayout layout, uint64_t n_rows, uint64_t cols, const uint8_t *codes,
+                       const uint8_t *scales, uint8_t *out) {
+    const LayoutInfo *info = layout_info(layout);
+    CHECK(info->format == WF_NVFP4 && n_rows <= TILE_ROWS && cols % BLOCK_COLS == 0);
+    if (layout == ADA_LAYOUT_HOST_NVFP4)
+        pack_host_nvfp4(n_rows, cols, codes, scales, out);
+    else
+        pack_mma_nvfp4(n_rows, cols, codes, scales, out);
+}
+
+static void pack_mma_f16(uint64_t n_rows, uint64_t cols, const uint8_t *values, uint8_t *out) {
+    uint64_t blocks = cols / BLOCK_COLS, stages = div_up(cols, STAGE_COLS);
+    memset(out, 0, stages * STAGE_F16_BYTES);
+    for (uint64_t s = 0; s < stages; s++, out += STAGE_F16_BYTES)
+        for (unsigned lane = 0; lane < LANES; lane++) {
+            uint64_t g = lane / 4, block = s * (STAGE_COLS / BLOCK_COLS) + lane % 4;
+            if (block >= blocks || g >= n_rows) continue;
+            const uint8_t *upper = values + (g * cols + block * BLOCK_COLS) * 2;
+            const uint8_t *lower = g + 8 < n_rows ? upper + 8 * cols * 2 : NULL;
+            uint8_t *to = out + lane * LANE_BYTES;
+            for (unsigned j = 0; j < PRODUCTS; j++, to += LANES * LANE_BYTES) {
+                memcpy(to, upper + 8 * j, 4);
+                memcpy(to + 8, upper + 8 * j + 4, 4);
+                if (!lower) continue;
+                memcpy(to + 4, lower + 8 * j, 4);
+                memcpy(to + 12, lower + 8 * j + 4, 4);
+            }
+        }
+}
+
 void layout_pack_values(AdaLayout layout, uint64_t n_rows, uint64_t cols, const void *values, uint8_t *out) {
     const LayoutInfo *info = layout_info(layout);
     CHECK(info->format != WF_NVFP4 && n_rows <= info->rows_tile && cols % info->cols_tile == 0);
+    if (layout >= ADA_LAYOUT_MMA_NVFP4) {
+        pack_mma_f16(n_rows, cols, values, out);
+        return;
+    }
     if (info->rows_tile == 1) {
         memcpy(out, values, n_rows * cols * (info->format == WF_F32 ? 4 : 2));
         return;

@@ -20,7 +20,9 @@ const LayoutInfo *layout_info(AdaLayout layout);
 bool layout_bytes(AdaLayout layout, uint64_t rows, uint64_t cols, uint64_t *out);
 // Rows that the packed tiles of `rows` rows hold, padding included; 0 on overflow.
 uint64_t layout_rows(AdaLayout layout, uint64_t rows);
-// What the values of the layout are multiplied with, beside their own scales: 1, or 256 for MMA_F16.
+// What the values of the layout are multiplied with, beside their own scales: 1, or 256 for MMA_F16, so that
+// bf16 weights down to 2^-22 keep all their bits. A value that is then too large for fp16, 255.9 and more, is
+// an error that names its weight (pack_weights.c).
 float layout_factor(AdaLayout layout);
 // Packs one tile of `n_rows` <= rows_tile rows (the rest is padding). NVFP4: codes [n_rows, cols/2] and
 // scales [n_rows, cols/16] as source.h gives them; others: `values` in the layout's format. `out` has

@@ -65,6 +65,13 @@ static uint64_t work_bytes(const Bucket *b) {
     return most;
 }
 
+static uint64_t hidden_row_bytes(const Bucket *b) {
+    for (uint32_t i = 0; i < b->w->n_storages; i++)
+        if (b->w->storages[i].role == ADA_ROLE_HIDDEN) return b->w->storages[i].row_bytes;
+    CHECK(!"the schedule found the hidden state");
+    return 0;
+}
+
 static void add_states(Bucket *b) {
     const Plan *p = b->p;
     const uint64_t cols = TOKEN_COLS((uint64_t)p->vocab);
@@ -78,7 +85,7 @@ static void add_states(Bucket *b) {
         {ADA_ROLE_POS, "pos", 4ull * p->tokens_max},
         {ADA_ROLE_SLOT, "slot", 4ull * p->tokens_max},
         {ADA_ROLE_ROWS, "rows", 4ull * p->rows_max},
-        {ADA_ROLE_HIDDEN, "hidden", p->tokens_max * act_row_bytes(b->c->target, p->hidden, false)},
+        {ADA_ROLE_HIDDEN, "hidden", p->tokens_max * hidden_row_bytes(b)},
         {ADA_ROLE_LOGITS, "logits", 4ull * p->rows_max * p->vocab_rows},
         {ADA_ROLE_SAMPLING, "sampling", sizeof(SamplingRow) * (uint64_t)p->rows_max},
         {ADA_ROLE_NEXT, "next", 4ull * p->rows_max},

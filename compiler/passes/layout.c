@@ -212,8 +212,6 @@ static bool plan_shape(Plan *p, const PassContext *c, Diags *d) {
 
 bool pass_layout(Plan *p, const PassContext *c, Diags *d) {
     CHECK(c->n_buckets && c->context);
-    if (c->target->not_yet)
-        return diag_error(d, E_NO_KERNEL, SPAN_NONE, "target %s: %s", c->target->name, c->target->not_yet);
     PlanWork *w = ARENA_NEW(c->arena, PlanWork);
     w->graph = ARENA_NEW(c->arena, Graph);
     *w->graph = *p->graph;

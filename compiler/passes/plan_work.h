@@ -88,6 +88,8 @@ typedef struct PlanWork {
 
 // Bytes of a row of k values as linears read it: f32, or on a GPU the act row of templates/lib/args.cuh.
 uint64_t act_row_bytes(const Target *t, uint64_t k, bool wide);
+// Whether linears read this value, and whoever makes it writes act rows (schedule.c).
+bool value_is_act(const PlanWork *w, ValueId v);
 // The buckets of each kind of program, ascending (bucket.c).
 void plan_buckets(const PassContext *c, const Plan *p, AdaProgramKind kind, BucketList *out);
 // What a step reads, writes and computes with `rows` tokens or rows of at most `seqs` sequences.

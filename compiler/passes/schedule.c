@@ -29,16 +29,15 @@ static const char *storage_name(Schedule *s, const Node *n) {
     return arena_printf(s->c->arena, STR_FMT ".%d", STR_ARG(name), n->layer);
 }
 
-// Whether linears read this value, and whoever makes it writes act rows.
-static bool is_act(const PlanWork *w, ValueId v) {
+bool value_is_act(const PlanWork *w, ValueId v) {
     const Node *n = value_node(w->graph, v);
     switch (n->op) {
     case OP_rms_norm:
     case OP_gate_up:
     case OP_act_mul:
     case OP_paged_attention:
-    case OP_expert_gate_up:
-    case OP_gather_rows: return true;
+    case OP_expert_gate_up: return true;
+    case OP_gather_rows: return value_is_act(w, n->inputs[0]);
     case OP_norm_add: return v == n->result + 1;
     default: return false;
     }
@@ -49,7 +48,7 @@ static uint64_t value_row_bytes(const Schedule *s, ValueId v) {
     Type t = s->w->graph->values[v].type;
     uint64_t all = 1, k = (uint64_t)t.dim[t.rank - 1];
     for (uint32_t i = 1; i < t.rank; i++) all *= (uint64_t)t.dim[i];
-    if (!is_act(s->w, v)) return 4 * all;
+    if (!value_is_act(s->w, v)) return 4 * all;
     bool experts = value_node(s->w->graph, v)->op == OP_expert_gate_up && t.rank == 3;
     return experts ? all / k * act_row_bytes(s->c->target, k, false)
                    : act_row_bytes(s->c->target, all, s->w->wide[v]);
@@ -143,9 +142,7 @@ static bool give_roles(Schedule *s) {
     for (NodeId i = 0; i < g->n_nodes; i++) {
         const Node *n = &g->nodes[i];
         if (n->op == OP_gather_rows)
-            ok = give_role(s, n->inputs[0], ADA_ROLE_HIDDEN,
-                           act_row_bytes(s->c->target, s->p->hidden, false)) &&
-                 ok;
+            ok = give_role(s, n->inputs[0], ADA_ROLE_HIDDEN, value_row_bytes(s, n->inputs[0])) && ok;
         if (n->op == OP_output)
             ok = give_role(s, n->inputs[0], ADA_ROLE_LOGITS, 4ull * s->p->vocab_rows) && ok;
     }

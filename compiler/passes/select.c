@@ -125,8 +125,9 @@ static uint64_t row_bytes(const Select *s, ValueId v) {
 
 // Costs of a matrix product of x and weight w into `out`.
 static void cost_product(Select *s, Step *t, ValueId x, ValueId w, ValueId out) {
-    t->weight_bytes =
-        s->p->weights[weight_at(s, w, false)].bytes + s->p->weights[weight_at(s, w, true)].bytes;
+    uint32_t row_scales = weight_at(s, w, true);
+    t->weight_bytes = s->p->weights[weight_at(s, w, false)].bytes;
+    if (row_scales != NO_ID) t->weight_bytes += s->p->weights[row_scales].bytes;
     t->read_per_row = row_bytes(s, x);
     t->write_per_row = row_bytes(s, out);
     Type type = type_of(s, w);
@@ -529,7 +530,9 @@ static bool lower_gather_rows(Select *s, const Node *n) {
     take(t, value(n->result));
     take(t, role(ADA_ROLE_COUNTS));
     field_u(t, "hidden", last(s, n->result));
-    field_u(t, "x_pitch", act_pitch(s, n->result, last(s, n->result)));
+    bool act = value_is_act(s->w, n->inputs[0]);
+    uint64_t pitch = act ? act_pitch(s, n->inputs[0], last(s, n->result)) : row_bytes(s, n->result);
+    field_u(t, "x_pitch", is_gpu(s) ? pitch : 0);
     t->read_per_row = t->write_per_row = row_bytes(s, n->result);
     return true;
 }

@@ -1,39 +1,22 @@
-// The CUDA cards: facts only in this version. Bandwidths are what the best kernels reach (about 0.92 of the
-// data sheet on Ada, 0.90 on Hopper); MMA rates are mma.sync, dense: on Hopper 0.63 of wgmma's, on GeForce
-// half rate when sums are kept in fp32.
-#include "compiler/targets/target.h"
+// The CUDA cards: their facts. Bandwidths are what the best kernels reach (about 0.92 of the data sheet on
+// Ada, 0.90 on Hopper); MMA rates are mma.sync, dense: on Hopper 0.63 of wgmma's, on GeForce half rate when
+// sums are kept in fp32.
+#include "compiler/targets/cuda_choose.h"
 
-#include <stdio.h>
-
+#include "compiler/codegen/cuda.h"
 #include "runtime/base/num.h"
 
-#define NOT_YET "kernels for it are not built yet in this version"
-
-static bool cuda_legal(const Target *t, const KernelAsk *ask, const KernelChoice *c,
-                       char reason[REASON_BYTES]) {
-    (void)ask, (void)c;
-    snprintf(reason, REASON_BYTES, "target %s: %s", t->name, t->not_yet);
-    return false;
-}
-
-static bool cuda_choose(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
-    *out = (KernelAnswer){.n_rejected = 1};
-    return cuda_legal(t, ask, &out->best, out->rejected[0].reason);
-}
-
-static bool cuda_emit(const Target *t, Arena *a, const Plan *p, const char *emit_dir, CodeImages *out,
+static bool cuda_emit(const Target *t, Arena *a, const Plan *p, const EmitOptions *o, CodeImages *out,
                       Diags *d) {
-    (void)a, (void)p, (void)emit_dir;
-    *out = (CodeImages){0};
-    return diag_error(d, E_NO_KERNEL, SPAN_NONE, "target %s: %s", t->name, t->not_yet);
+    return codegen_cuda(a, p, t->sm, o, out, d);
 }
 
 // name, what, sm, SMs, boost GHz, effective GB/s, L2 MiB, memory GiB, TFLOPS fp16 with fp32 sums, with fp16
 // sums
 #define CARD(n, what, sm_, sms, ghz, gbs, l2_mib, mem_gib, acc32, acc16)                                     \
     {                                                                                                        \
-        .name = n, .about = what, .not_yet = NOT_YET, .sm = sm_, .units = sms, .blocks_min = sms,            \
-        .clock_ghz = ghz, .dram_gbs = gbs, .l2_bytes = (uint64_t)(l2_mib) << 20,                             \
+        .name = n, .about = what, .sm = sm_, .units = sms, .blocks_min = sms, .clock_ghz = ghz,              \
+        .dram_gbs = gbs, .l2_bytes = (uint64_t)(l2_mib) << 20,                                               \
         .shared_bytes = (sm_ == 90 ? 227u : 99u) << 10, .memory_bytes = (uint64_t)(mem_gib) << 30,           \
         .tflops_acc32 = acc32, .tflops_acc16 = acc16, .launch_us = 1.3, .barrier_us = 1.0, .block_us = 0,    \
         .page_tokens = 64, .half_rows = true, .chunk = 1024, .batch = {1, 2, 4, 8, 16, 32, 64},              \

@@ -24,4 +24,8 @@ void choice_add(KernelChoice *c, const char *key, uint64_t u);
 void cuda_consider(const Target *t, const KernelAsk *ask, KernelAnswer *out, const KernelChoice *c);
 // A candidate that the template itself cannot run: the reason is kept.
 void cuda_refuse(KernelAnswer *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+// The `legal` and `choose` of a Target.
+bool cuda_legal(const Target *t, const KernelAsk *ask, const KernelChoice *c, char reason[REASON_BYTES]);
+bool cuda_choose(const Target *t, const KernelAsk *ask, KernelAnswer *out);
 #endif

@@ -71,10 +71,10 @@ static bool host_choose(const Target *t, const KernelAsk *ask, KernelAnswer *out
     return true;
 }
 
-static bool host_emit(const Target *t, Arena *a, const Plan *p, const char *emit_dir, CodeImages *out,
+static bool host_emit(const Target *t, Arena *a, const Plan *p, const EmitOptions *o, CodeImages *out,
                       Diags *d) {
     (void)t;
-    return codegen_host(a, p, emit_dir, out, d);
+    return codegen_host(a, p, o->dir, out, d);
 }
 
 const Target target_host = {

@@ -34,7 +34,6 @@ typedef struct {
 
 typedef struct Target {
     const char *name, *about;
-    const char *not_yet;   // why no plan can be made for it, NULL when one can
     uint32_t sm;           // 89, 90; 0: no GPU
     uint32_t units;        // SMs; for a CPU the cores that predictions assume
     uint32_t blocks_min;   // a launch that can be cut has at least this many blocks
@@ -60,8 +59,8 @@ typedef struct Target {
     // Enumerates candidates, drops the illegal ones, takes the one that the cost model likes best. False when
     // none is legal; then `rejected` says why.
     bool (*choose)(const struct Target *t, const KernelAsk *ask, KernelAnswer *out);
-    // Turns the kernels of a plan into code images. emit_dir: NULL or a folder that keeps what was made.
-    bool (*emit)(const struct Target *t, Arena *a, const Plan *p, const char *emit_dir, CodeImages *out,
+    // Turns the kernels of a plan into code images.
+    bool (*emit)(const struct Target *t, Arena *a, const Plan *p, const EmitOptions *o, CodeImages *out,
                  Diags *d);
 } Target;
 

@@ -17,7 +17,7 @@
 typedef struct {
     const char *model_path, *out_path, *target, *emit_dir, *dump_after;
     OptList sets;
-    bool random_weights, explain, quiet;
+    bool random_weights, explain, no_cache, quiet;
 } Options;
 
 typedef struct {
@@ -87,17 +87,22 @@ static bool make_plan(Compile *c) {
     if (!g) return false;
     c->plan = passes_run_plan(g, &c->passes, c->diags);
     if (!c->plan || !plan_verify(c->plan, c->diags)) return false;
-    explain_json(c->plan, c->target, &c->explain);
     say(c, "plan", "target %s, %u ranks, %u programs, %u launches, %u kernels", c->target->name,
         c->plan->n_ranks, c->plan->n_programs, c->plan->n_launches, c->plan->n_kernels);
     return true;
 }
 
 static bool make_code(Compile *c) {
-    if (!c->target->emit(c->target, c->arena, c->plan, c->opt.emit_dir, &c->code, c->diags)) return false;
+    EmitOptions options = {.dir = c->opt.emit_dir, .no_cache = c->opt.no_cache};
+    if (!c->target->emit(c->target, c->arena, c->plan, &options, &c->code, c->diags)) return false;
+    explain_json(c->plan, c->target, c->code.facts, &c->explain);
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < c->code.n; i++) bytes += c->code.image[i].bytes;
-    say(c, "code", "%u images, %.1f KiB", c->code.n, (double)bytes / 1024);
+    if (c->code.facts)
+        say(c, "code", "%.1f KiB, %u kernels compiled, %u from the cache", (double)bytes / 1024,
+            c->code.n_compiled, c->code.n_cached);
+    else
+        say(c, "code", "%u images, %.1f KiB", c->code.n, (double)bytes / 1024);
     return true;
 }
 
@@ -144,6 +149,7 @@ static bool make_artifact(Compile *c) {
                     .selftest = c->selftest,
                     .pool = c->pool};
     if (!facts_fill(c->arena, &c->model, c->has_chat, c->pool, &in.facts, c->diags)) return false;
+    in.facts.sm = c->target->sm;
     if (in.facts.quantize_error.weights)
         say(c, "quantize", "%s; relative error of the weights: max %.4f, mse %.4f", in.facts.quantize,
             in.facts.quantize_error.rel_max, in.facts.quantize_error.rel_mse);
@@ -159,13 +165,14 @@ static bool compile_run(Compile *c) {
     Err e;
     if (!out_check(c->opt.out_path, &e)) return diag_err(c->diags, SPAN_NONE, &e);
     if (!open_model(c) || !make_text(c) || !make_plan(c)) return false;
-    if (c->opt.explain) {
+    bool ok = make_code(c);
+    if (c->opt.explain) { // a plan whose code fails is explained all the more
         StrBuf text = {0};
-        explain_text(c->plan, c->target, &text);
+        explain_text(c->plan, c->target, c->code.facts, &text);
         fwrite(text.ptr, 1, text.len, stdout);
         buf_free(&text);
     }
-    return make_code(c) && make_selftest(c) && make_artifact(c);
+    return ok && make_selftest(c) && make_artifact(c);
 }
 
 static const char *about(Arena *a) {
@@ -203,6 +210,8 @@ int verb_compile(int argc, char **argv) {
          "print kernels chosen and rejected, launches and memory to stdout"},
         {"--emit", OPT_STRING, "DIR", 0, 0, &c.opt.emit_dir, NULL,
          "keep generated code, plan and IR dumps in this folder"},
+        {"--no-cache", OPT_FLAG, NULL, 0, 0, &c.opt.no_cache, NULL,
+         "compile every kernel anew, even those in the cache of earlier ones"},
         {"--dump-after", OPT_STRING, "PASS", 0, 0, &c.opt.dump_after, NULL,
          "print the IR after this pass (`all`: every pass)"},
         {"--quiet", OPT_FLAG, NULL, 0, 0, &c.opt.quiet, NULL, "no progress lines"},

@@ -1,0 +1,43 @@
+#include "compiler/codegen/cuda_instances.h"
+
+#include "compiler/codegen/instances.h"
+
+typedef unsigned long long Ull; // for printf
+
+// static constexpr uint32_t k = 4096;
+static void put_member(StrBuf *out, const SpecField *f) {
+    buf_puts(out, "    static constexpr ");
+    if (f->kind == 'u')
+        buf_puts(out, f->u > UINT32_MAX ? "uint64_t" : "uint32_t");
+    else if (f->kind == 'f')
+        buf_puts(out, "float");
+    else
+        instance_put_camel(out, f->key); // the enum is called as the field
+    buf_printf(out, " %s = ", f->key);
+    instance_put_value(out, f);
+    buf_puts(out, f->kind == 'u' && f->u > UINT32_MAX ? "ull;\n" : ";\n");
+}
+
+static Ull blocks_per_sm(const PlanKernel *k) {
+    for (uint32_t i = 0; i < k->n_spec; i++)
+        if (!strcmp(k->spec[i].key, "per_sm") && k->spec[i].u) return k->spec[i].u;
+    return 1;
+}
+
+bool cuda_instance_print(const Plan *p, uint32_t kernel, StrBuf *out, size_t *code, Diags *d) {
+    const PlanKernel *k = &p->kernels[kernel];
+    Template t;
+    if (!instance_check(k, true, &t, d)) return false;
+    buf_printf(out, "// An instance of templates/%s.cu, written by adallmc.\n", k->template_);
+    instance_put_origins(out, p, kernel);
+    *code = out->len;
+    buf_printf(out, "#define INSTANCE\n#include \"templates/%s.cu\"\n\nstruct Spec {\n", k->template_);
+    for (uint32_t i = 0; i < k->n_spec; i++) put_member(out, &k->spec[i]);
+    buf_printf(out, "    static constexpr uint32_t threads = %u;\n", k->threads);
+    buf_printf(out, "    static constexpr uint32_t shared_bytes = %llu;\n};\n\n", (Ull)k->shared_bytes);
+    buf_printf(out, "extern \"C\" __global__ void __launch_bounds__(Spec::threads, %llu)\n",
+               blocks_per_sm(k));
+    buf_printf(out, "    %s(const __grid_constant__ Args<%u> args) {\n    %s<Spec>(args);\n}\n", k->name,
+               t.n_args, k->template_);
+    return true;
+}
