@@ -2,13 +2,9 @@
 #include "compiler/targets/cuda_choose.h"
 #define STANDIN(name, ...)                                                                                   \
     void cuda_##name(const Target *t, const KernelAsk *ask, KernelAnswer *out) {                             \
-        KernelChoice c = {.grid = t->units, .threads = 256, .predicted_us = 2};                              \
+        KernelChoice c = {.grid = t->units, .threads = 64, .predicted_us = 2};                              \
         const char *keys[] = {"", ##__VA_ARGS__};                                                            \
         for (unsigned i = 1; i < sizeof keys / sizeof *keys; i++) choice_add(&c, keys[i], 1);                \
         cuda_consider(t, ask, out, &c);                                                                      \
     }
 STANDIN(attention, "tiled", "per_sm")
-STANDIN(embed)
-STANDIN(norm_add)
-STANDIN(linear_f32) STANDIN(act_mul) STANDIN(rope_write) STANDIN(moe_route) STANDIN(moe_combine)
-    STANDIN(gather_rows) STANDIN(advance)
