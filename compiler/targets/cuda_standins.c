@@ -8,7 +8,3 @@
         cuda_consider(t, ask, out, &c);                                                                      \
     }
 STANDIN(attention, "tiled", "per_sm")
-STANDIN(embed)
-STANDIN(norm_add)
-STANDIN(linear_f32) STANDIN(act_mul) STANDIN(rope_write) STANDIN(moe_route) STANDIN(moe_combine)
-    STANDIN(gather_rows) STANDIN(advance)
