@@ -71,6 +71,7 @@ __device__ __forceinline__ void stream_tiles(const uint8_t *w, uint32_t first, u
         const uint32_t round_end = min(round0 + ROUND, n);
         for (uint32_t t = round0 + group; t < round_end; t += GROUPS) {
             float acc[COLS][4] = {};
+#pragma unroll 1 // more would cost registers
             for (uint32_t base = 0; base < n_stages; base += DEPTH) {
                 // Where the ring goes on: this tile, or the next one of the group.
                 const bool same = base + DEPTH < n_stages;
