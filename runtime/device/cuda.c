@@ -106,6 +106,14 @@ static bool cuda_sync(Device *d, Err *e) {
     return cuda_alive(c, e) && cuda_ok(c, cudaStreamSynchronize(c->stream), e, "what was launched failed");
 }
 
+static bool cuda_idle(Device *d, bool *idle, Err *e) {
+    Cuda *c = (Cuda *)d;
+    if (!cuda_alive(c, e)) return false;
+    cudaError_t error = cudaStreamQuery(c->stream);
+    *idle = error != cudaErrorNotReady;
+    return !*idle || cuda_ok(c, error, e, "what was launched failed");
+}
+
 static bool cuda_memory(Device *d, uint64_t *free_bytes, uint64_t *total_bytes, Err *e) {
     Cuda *c = (Cuda *)d;
     size_t free_now, total;
@@ -148,6 +156,7 @@ static const DeviceOps cuda_ops = {
     .replay = cuda_replay,
     .graph_free = cuda_graph_free,
     .sync = cuda_sync,
+    .idle = cuda_idle,
     .memory = cuda_memory,
     .close = cuda_close,
 };

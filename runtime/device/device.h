@@ -51,6 +51,8 @@ typedef struct {
     bool (*replay)(Device *, DeviceGraph *, Err *);
     void (*graph_free)(Device *, DeviceGraph *);
     bool (*sync)(Device *, Err *);
+    // Whether all that was launched has ended. Waits for nothing.
+    bool (*idle)(Device *, bool *idle, Err *);
     bool (*memory)(Device *, uint64_t *free_bytes, uint64_t *total_bytes, Err *);
     void (*close)(Device *); // frees all that is left
 } DeviceOps;

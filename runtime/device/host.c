@@ -308,6 +308,11 @@ static bool host_all_gather(Device *d, const float *src, float *dst, uint32_t ro
 
 static bool host_sync(Device *d, Err *e) { return alive((Host *)d, e); }
 
+static bool host_idle(Device *d, bool *idle, Err *e) {
+    *idle = true;
+    return alive((Host *)d, e);
+}
+
 // ---- graphs ----------------------------------------------------------------------------------------------
 
 static bool host_capture_begin(Device *d, Err *e) {
@@ -394,6 +399,7 @@ static const DeviceOps host_ops = {
     .replay = host_replay,
     .graph_free = host_graph_free,
     .sync = host_sync,
+    .idle = host_idle,
     .memory = host_memory,
     .close = host_close,
 };

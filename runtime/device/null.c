@@ -193,6 +193,11 @@ static void null_graph_free(Device *d, DeviceGraph *g) {
 
 static bool null_sync(Device *d, Err *e) { return call(d, "sync", e); }
 
+static bool null_idle(Device *d, bool *idle, Err *e) {
+    *idle = true;
+    return call(d, "idle", e);
+}
+
 static bool null_memory(Device *d, uint64_t *free_bytes, uint64_t *total_bytes, Err *e) {
     *free_bytes = *total_bytes = (uint64_t)1 << NULL_FREE_BYTES_LOG2;
     return call(d, "memory", e);
@@ -225,6 +230,7 @@ static const DeviceOps null_ops = {
     .replay = null_replay,
     .graph_free = null_graph_free,
     .sync = null_sync,
+    .idle = null_idle,
     .memory = null_memory,
     .close = null_close,
 };

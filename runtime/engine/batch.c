@@ -5,6 +5,11 @@
 
 #include "runtime/base/num.h"
 
+enum {
+    NOBODY = UINT32_MAX,
+    AHEAD = 2 // decode steps in flight: the device begins one while the host takes the tokens of the last
+};
+
 typedef enum { SEQ_FREE, SEQ_PREFILL, SEQ_DECODE, SEQ_ENDED } SeqState;
 
 typedef struct {
@@ -32,10 +37,10 @@ struct Batch {
     bool resident; // the device holds ids, positions and sampling rows of row_slot, ready for the next decode
                    // step
     bool dead;
-    uint32_t step; // COUNT_STEP on the device
     SamplingStage stage;
     uint32_t n_rows;
-    uint32_t *row_slot; // [rows_max] which sequence each logits row belongs to
+    uint32_t
+        *row_slot; // [rows_max] which sequence each logits row belongs to; NOBODY: its tokens are dropped
     // Staging for one step.
     int32_t *ids, *pos, *slot; // [tokens_max]
     int32_t *rows;             // [rows_max]
@@ -72,6 +77,7 @@ Batch *batch_new(Exec *x, uint32_t chunk) {
 
 void batch_free(Batch *b) {
     if (!b) return;
+    exec_forget(b->x);
     arena_free(&b->arena);
     free(b);
 }
@@ -149,10 +155,28 @@ bool batch_continue(Batch *b, uint32_t slot, const Request *r, uint32_t *reused,
     return enter(b, slot, r, keep, e);
 }
 
+// Nobody takes the tokens that the steps in flight draw for this slot.
+static bool drop_row(Batch *b, uint32_t slot) { // false: there are none
+    bool dropped = false;
+    for (uint32_t r = 0; r < b->n_rows && exec_in_flight(b->x); r++)
+        if (b->row_slot[r] == slot) b->row_slot[r] = NOBODY, dropped = true;
+    return dropped;
+}
+
 void batch_release(Batch *b, uint32_t slot) {
     if (b->seqs[slot].state == SEQ_DECODE) b->resident = false;
+    drop_row(b, slot);
     kv_release(&b->kv, slot);
     b->seqs[slot].state = SEQ_FREE;
+}
+
+// A step in flight draws under the old rule: its token is drawn again.
+static bool take_back(Batch *b, uint32_t slot, Err *e) {
+    Seq *s = &b->seqs[slot];
+    if (!drop_row(b, slot)) return true;
+    b->resident = false;
+    s->cached = s->n_ids - 1;
+    return sampling_recount(&b->stage, b->x, slot, &s->sampling, s->ids, s->n_prompt, s->n_ids, e);
 }
 
 bool batch_allow(Batch *b, uint32_t slot, const uint32_t *mask, Err *e) {
@@ -162,7 +186,8 @@ bool batch_allow(Batch *b, uint32_t slot, const uint32_t *mask, Err *e) {
     CHECK(s->state == SEQ_PREFILL || s->state == SEQ_DECODE);
     if (s->masked != (mask != NULL) && s->state == SEQ_DECODE) b->resident = false; // its row changes
     s->masked = mask != NULL;
-    if (!mask || exec_step(b->x, &(ExecStep){.writes = &write, .n_writes = 1}, e)) return true;
+    if (take_back(b, slot, e) && (!mask || exec_step(b->x, &(ExecStep){.writes = &write, .n_writes = 1}, e)))
+        return true;
     b->dead = true;
     return false;
 }
@@ -224,12 +249,14 @@ static uint32_t compose_decode(Batch *b) {
 
 static bool logprobs_wanted(const Batch *b) {
     for (uint32_t r = 0; r < b->n_rows; r++)
-        if (b->seqs[b->row_slot[r]].sampling.logprobs) return true;
+        if (b->row_slot[r] != NOBODY && b->seqs[b->row_slot[r]].sampling.logprobs) return true;
     return false;
 }
 
-static bool run_step(Batch *b, uint32_t n_tokens, bool write, bool advance, Err *e) {
-    uint32_t counts[4] = {[COUNT_TOKENS] = n_tokens, [COUNT_ROWS] = b->n_rows};
+// Launches what was composed. With reads the step has ended when this returns.
+static bool run_step(Batch *b, uint32_t n_tokens, bool advance, const ExecRead *reads, uint32_t n_reads,
+                     Err *e) {
+    uint32_t counts[] = {[COUNT_TOKENS] = n_tokens, [COUNT_ROWS] = b->n_rows};
     uint64_t t = n_tokens * sizeof(int32_t), r = b->n_rows * sizeof(int32_t);
     const ExecWrite writes[] = {
         {ADA_ROLE_COUNTS, 0, 0, sizeof counts, counts},
@@ -239,21 +266,14 @@ static bool run_step(Batch *b, uint32_t n_tokens, bool write, bool advance, Err 
         {ADA_ROLE_ROWS, 0, 0, r, b->rows},
         {ADA_ROLE_SAMPLING, 0, 0, b->n_rows * sizeof(SamplingRow), b->sampling},
     };
-    uint64_t l = logprobs_wanted(b) ? b->n_rows * sizeof(LogprobRow) : 0;
-    if (write) b->step = 0;
-    const ExecRead reads[] = {
-        {ADA_ROLE_NEXT, 0, r, b->next},
-        {ADA_ROLE_STATUS, 0, r, b->status},
-        {ADA_ROLE_LOGPROBS, b->step % RING_SLOTS * sizeof(LogprobRow) * b->plan->rows_max, l, b->logprobs}};
-    if (advance) b->step++;
     ExecStep step = {.writes = writes,
-                     .n_writes = write ? COUNT_OF(writes) : 0,
+                     .n_writes = COUNT_OF(writes),
                      .body_tokens = n_tokens,
                      .head_rows = b->n_rows,
                      .sample_rows = b->n_rows,
                      .advance_rows = advance ? b->n_rows : 0,
                      .reads = reads,
-                     .n_reads = COUNT_OF(reads)};
+                     .n_reads = n_reads};
     return exec_step(b->x, &step, e);
 }
 
@@ -264,9 +284,10 @@ static SeqEnd end_of(const Batch *b, const Seq *s, int32_t id) {
     return s->limit == b->plan->context ? SEQ_CONTEXT : SEQ_MAX_TOKENS;
 }
 
-static bool take_tokens(Batch *b, Err *e) {
+static bool take_tokens(Batch *b, uint32_t *n, Err *e) {
     for (uint32_t r = 0; r < b->n_rows; r++) {
         uint32_t slot = b->row_slot[r];
+        if (slot == NOBODY) continue;
         Seq *s = &b->seqs[slot];
         if (b->status[r] == ROW_NONE_ALLOWED)
             return err_set(e, E_SAMPLING, "sequence %u may draw no token at all after %u tokens", slot,
@@ -280,34 +301,87 @@ static bool take_tokens(Batch *b, Err *e) {
         s->ids[s->n_ids++] = b->next[r];
         SeqEnd end = end_of(b, s, b->next[r]);
         s->state = end == SEQ_GOES_ON ? SEQ_DECODE : SEQ_ENDED;
-        if (end != SEQ_GOES_ON) b->resident = false;
-        b->tokens[r] = (BatchToken){slot, b->next[r], end, s->sampling.logprobs ? &b->logprobs[r] : NULL};
+        if (end != SEQ_GOES_ON) b->resident = false, b->row_slot[r] = NOBODY;
+        b->tokens[(*n)++] =
+            (BatchToken){slot, b->next[r], end, s->sampling.logprobs ? &b->logprobs[r] : NULL};
+    }
+    return true;
+}
+
+// ---- prefill ---------------------------------------------------------------------------------------------
+
+static bool prefill(Batch *b, uint32_t *n, Err *e) {
+    b->resident = false;
+    uint32_t n_tokens = compose_prefill(b);
+    uint64_t r = b->n_rows * sizeof(int32_t), l = logprobs_wanted(b) ? b->n_rows * sizeof(LogprobRow) : 0;
+    const ExecRead reads[] = {
+        {ADA_ROLE_NEXT, 0, r, b->next},
+        {ADA_ROLE_STATUS, 0, r, b->status},
+        {ADA_ROLE_LOGPROBS, exec_ring_slot(b->x) * sizeof(LogprobRow) * b->plan->rows_max, l, b->logprobs}};
+    return run_step(b, n_tokens, false, reads, COUNT_OF(reads), e) && take_tokens(b, n, e);
+}
+
+// ---- decode ----------------------------------------------------------------------------------------------
+
+// Whether the batch will be the same when the steps in flight have ended, but for sequences that end by
+// themselves: their further tokens are dropped. A masked sequence waits for its next mask.
+static bool may_repeat(const Batch *b) {
+    const uint32_t ahead = exec_in_flight(b->x);
+    if (!b->resident || ahead == AHEAD) return false;
+    for (uint32_t r = 0; r < b->n_rows; r++) {
+        const Seq *s = &b->seqs[b->row_slot[r]];
+        if (s->n_ids + ahead >= s->limit || (ahead && s->masked)) return false;
     }
     return true;
 }
 
 // The device advanced ids, positions and sampling by itself: only the books are kept here.
-static uint32_t repeat_decode(Batch *b) {
-    for (uint32_t r = 0; r < b->n_rows; r++) b->seqs[b->row_slot[r]].cached++;
-    return b->n_rows;
+static bool repeat_decode(Batch *b, Err *e) {
+    const uint32_t n = b->n_rows;
+    for (uint32_t r = 0; r < n; r++) b->seqs[b->row_slot[r]].cached++;
+    return exec_step(b->x, &(ExecStep){.body_tokens = n, .head_rows = n, .sample_rows = n, .advance_rows = n},
+                     e);
 }
+
+static bool take_ring(Batch *b, uint32_t *n, Err *e) {
+    ExecTokens t;
+    if (!exec_tokens(b->x, &t, e)) return false;
+    memcpy(b->next, t.next, b->n_rows * sizeof *b->next);
+    memcpy(b->status, t.status, b->n_rows * sizeof *b->status);
+    if (logprobs_wanted(b)) memcpy(b->logprobs, t.logprobs, b->n_rows * sizeof *b->logprobs);
+    return take_tokens(b, n, e);
+}
+
+static bool decode(Batch *b, uint32_t *n, Err *e) {
+    if (!b->resident && !exec_in_flight(b->x)) {
+        uint32_t n_tokens = compose_decode(b);
+        if (!n_tokens) return true;
+        b->resident = true;
+        if (!run_step(b, n_tokens, true, NULL, 0, e)) return false;
+    }
+    while (may_repeat(b))
+        if (!repeat_decode(b, e)) return false;
+    return take_ring(b, n, e);
+}
+
+// ---- all together ----------------------------------------------------------------------------------------
+
+static bool awaits_tokens(const Batch *b) {
+    for (uint32_t r = 0; r < b->n_rows && exec_in_flight(b->x); r++)
+        if (b->row_slot[r] != NOBODY) return true;
+    return false;
+}
+
+bool batch_prefilling(const Batch *b) { return !awaits_tokens(b) && oldest_prefill(b, 0) != UINT32_MAX; }
 
 bool batch_step(Batch *b, const BatchToken **tokens, uint32_t *n, Err *e) {
     *tokens = b->tokens, *n = 0;
     if (b->dead) return err_set(e, E_DEVICE, "the batch failed before");
-    bool prefill = batch_prefilling(b), write = prefill || !b->resident;
-    uint32_t n_tokens = prefill ? compose_prefill(b) : b->resident ? repeat_decode(b) : compose_decode(b);
-    if (!n_tokens) return true;
-    b->resident = !prefill;
-    if (!run_step(b, n_tokens, write, !prefill, e) || !take_tokens(b, e)) {
-        b->dead = true;
-        return false;
-    }
-    *n = b->n_rows;
-    return true;
+    if (!awaits_tokens(b)) exec_forget(b->x);
+    bool ok = batch_prefilling(b) ? prefill(b, n, e) : decode(b, n, e);
+    b->dead = !ok;
+    return ok;
 }
-
-bool batch_prefilling(const Batch *b) { return oldest_prefill(b, 0) != UINT32_MAX; }
 
 bool batch_busy(const Batch *b) {
     for (uint32_t i = 0; i < b->plan->seqs_max; i++)

@@ -1,7 +1,8 @@
 // Batch: sequences that are generated together. Each takes a slot, is prefilled in chunks, then steps with
 // all others; a step with unfinished prompts prefills, any other gives one token to every sequence. What a
 // sequence gets depends on its own request alone. Sampling state, positions and last tokens live on the
-// device; between two decode steps of an unchanged batch nothing is written to it.
+// device; between two decode steps of an unchanged batch nothing is written to it, and the next step is
+// launched before the tokens of the last are read.
 #ifndef ADALLM_ENGINE_BATCH_H
 #define ADALLM_ENGINE_BATCH_H
 #include "runtime/engine/kv.h"

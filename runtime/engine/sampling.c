@@ -49,10 +49,20 @@ bool sampling_check(const Sampling *s, const AdaPlan *p, uint32_t n_eos_ids, Err
     return check_bias(s, p, e);
 }
 
-static void fill_counts(const SamplingStage *stage, const int32_t *ids, uint32_t n_ids, uint32_t vocab) {
-    memset(stage->counts, 0, TOKEN_COLS((size_t)vocab) * sizeof *stage->counts);
-    for (uint32_t i = 0; i < n_ids; i++)
-        if ((uint32_t)ids[i] < vocab) stage->counts[ids[i]] = COUNT_PROMPT;
+// ids: [n_ids], the prompt and what was drawn after it.
+static ExecWrite counts_write(const SamplingStage *stage, uint32_t slot, const int32_t *ids,
+                              uint32_t n_prompt, uint32_t n_ids, uint32_t vocab) {
+    const uint64_t bytes = TOKEN_COLS((uint64_t)vocab) * sizeof *stage->counts;
+    memset(stage->counts, 0, bytes);
+    for (uint32_t i = 0; i < n_ids; i++) {
+        if ((uint32_t)ids[i] >= vocab) continue;
+        uint16_t *count = &stage->counts[ids[i]];
+        if (i < n_prompt)
+            *count = COUNT_PROMPT;
+        else if ((*count & COUNT_MOST) < COUNT_MOST)
+            ++*count;
+    }
+    return (ExecWrite){ADA_ROLE_TOKEN_COUNTS, 0, slot * bytes, bytes, stage->counts};
 }
 
 static void fill_lists(TokenLists *l, const Sampling *s, const int32_t *eos_ids, uint32_t n_eos_ids) {
@@ -63,20 +73,22 @@ static void fill_lists(TokenLists *l, const Sampling *s, const int32_t *eos_ids,
 
 bool sampling_enter(const SamplingStage *stage, Exec *x, uint32_t slot, const Sampling *s, const int32_t *ids,
                     uint32_t n_ids, const int32_t *eos_ids, uint32_t n_eos_ids, Err *e) {
-    const uint32_t vocab = exec_plan(x)->vocab;
-    const uint64_t bytes = TOKEN_COLS((uint64_t)vocab) * sizeof *stage->counts;
     ExecWrite writes[2];
     uint32_t n = 0;
-    if (penalises(s)) {
-        fill_counts(stage, ids, n_ids, vocab);
-        writes[n++] = (ExecWrite){ADA_ROLE_TOKEN_COUNTS, 0, slot * bytes, bytes, stage->counts};
-    }
+    if (penalises(s)) writes[n++] = counts_write(stage, slot, ids, n_ids, n_ids, exec_plan(x)->vocab);
     if (s->n_bias || stops_later(s, n_eos_ids)) {
         fill_lists(stage->lists, s, eos_ids, n_eos_ids);
         writes[n++] =
             (ExecWrite){ADA_ROLE_TOKEN_LISTS, 0, slot * sizeof(TokenLists), sizeof(TokenLists), stage->lists};
     }
     return !n || exec_step(x, &(ExecStep){.writes = writes, .n_writes = n}, e);
+}
+
+bool sampling_recount(const SamplingStage *stage, Exec *x, uint32_t slot, const Sampling *s,
+                      const int32_t *ids, uint32_t n_prompt, uint32_t n_ids, Err *e) {
+    if (!penalises(s)) return true;
+    const ExecWrite write = counts_write(stage, slot, ids, n_prompt, n_ids, exec_plan(x)->vocab);
+    return exec_step(x, &(ExecStep){.writes = &write, .n_writes = 1}, e);
 }
 
 SamplingRow sampling_row(const Sampling *s, uint32_t slot, uint64_t step, uint32_t n_eos_ids, bool masked) {

@@ -74,7 +74,7 @@ static bool compose(Scorer *s, uint32_t *n_tokens, Err *e) {
 }
 
 static bool run_body(Scorer *s, uint32_t n_tokens, Err *e) {
-    uint32_t counts[4] = {[COUNT_TOKENS] = n_tokens};
+    uint32_t counts[] = {[COUNT_TOKENS] = n_tokens, [COUNT_ROWS] = 0};
     uint64_t bytes = n_tokens * sizeof *s->ids;
     const ExecWrite w[] = {{ADA_ROLE_COUNTS, 0, 0, sizeof counts, counts},
                            {ADA_ROLE_IDS, 0, 0, bytes, s->ids},
@@ -96,7 +96,7 @@ static bool emit(Scorer *s, const ScoreSlot *l, uint32_t first, uint32_t n, Err 
 static bool run_head(Scorer *s, const ScoreSlot *l, uint32_t token, uint32_t n_tokens, Err *e) {
     for (uint32_t at = 0; at < l->n; at += s->plan->rows_max) {
         uint32_t n = MIN(l->n - at, s->plan->rows_max);
-        uint32_t counts[4] = {[COUNT_TOKENS] = n_tokens, [COUNT_ROWS] = n};
+        uint32_t counts[] = {[COUNT_TOKENS] = n_tokens, [COUNT_ROWS] = n};
         for (uint32_t r = 0; r < n; r++) s->rows[r] = (int32_t)(token + at + r);
         const ExecWrite w[] = {{ADA_ROLE_COUNTS, 0, 0, sizeof counts, counts},
                                {ADA_ROLE_ROWS, 0, 0, n * sizeof *s->rows, s->rows}};

@@ -7,6 +7,7 @@
 #include "runtime/device/device.h"
 #include "runtime/exec/pools.h"
 #include "runtime/exec/ranks.h"
+#include "templates/lib/abi.h"
 
 enum { CODE_IMAGES_MAX = 16, ARGS_MAX = 16, DECODE_PROGRAMS = 4 };
 
@@ -41,6 +42,8 @@ struct Exec {
     ExecStartup startup;
     const ExecStep *step; // the one that runs
     uint64_t n_steps;     // begun so far
+    uint32_t advanced;    // COUNT_STEP once all that was launched has run
+    uint32_t taken;       // of these, whose tokens were taken
     bool dead;
     Err death;
 };
@@ -390,15 +393,76 @@ static bool step_rank(void *ctx, uint32_t rank, Err *e) {
     return true;
 }
 
+static bool die(Exec *x, Err *e) {
+    err_context(e, "step %llu", (unsigned long long)x->n_steps);
+    x->dead = true;
+    x->death = *e;
+    return false;
+}
+
 bool exec_step(Exec *x, const ExecStep *s, Err *e) {
     if (x->dead) {
         *e = x->death;
         return false;
     }
+    CHECK(!s->advance_rows || exec_in_flight(x) < RING_SLOTS);
     x->step = s, x->n_steps++;
-    if (ranks_run(x->ranks, step_rank, x, e)) return true;
-    err_context(e, "step %llu", (unsigned long long)x->n_steps);
-    x->dead = true;
-    x->death = *e;
+    if (ranks_run(x->ranks, step_rank, x, e)) {
+        x->advanced += s->advance_rows != 0;
+        return true;
+    }
+    return die(x, e);
+}
+
+// ---- tokens ----------------------------------------------------------------------------------------------
+
+enum { SPINS_BETWEEN_LOOKS = 200 };
+static const double ask_s = 2e-3, silent_s = 60; // asking the device costs more than a look at its memory
+
+uint32_t exec_in_flight(const Exec *x) { return x->advanced - x->taken; }
+void exec_forget(Exec *x) { x->taken = x->advanced; }
+uint32_t exec_ring_slot(const Exec *x) { return x->advanced % RING_SLOTS; }
+
+static bool is_done(const RingSlot *slot, uint32_t done) {
+    for (int i = 0; i < SPINS_BETWEEN_LOOKS; i++) {
+        if (__atomic_load_n(&slot->done, __ATOMIC_ACQUIRE) == done) return true;
+        __builtin_ia32_pause();
+    }
     return false;
+}
+
+static bool wait_for(Exec *x, const RingSlot *slot, uint32_t done, Err *e) {
+    Device *d = x->devices[0];
+    double begin = clock_s(), asked = begin;
+    while (!is_done(slot, done)) {
+        double now = clock_s();
+        bool idle;
+        if (now - asked < ask_s) continue;
+        asked = now;
+        if (!d->ops->idle(d, &idle, e)) return false;
+        if (idle && !is_done(slot, done))
+            return err_set(e, E_DEVICE, "all launches ended, but none told the tokens of decode step %u",
+                           done);
+        if (now - begin > silent_s)
+            return err_set(e, E_DEVICE, "decode step %u has not ended after %.0f s", done, silent_s);
+    }
+    return true;
+}
+
+bool exec_tokens(Exec *x, ExecTokens *out, Err *e) {
+    const uint32_t rows = x->a->plan->rows_max, at = x->taken % RING_SLOTS;
+    const uint64_t slot_bytes = RING_SLOT_BYTES(rows), row_bytes = sizeof(LogprobRow) * (uint64_t)rows;
+    const Rank *k = &x->rank[0];
+    CHECK(exec_in_flight(x));
+    if (x->dead) {
+        *e = x->death;
+        return false;
+    }
+    const RingSlot *slot = (const void *)locate(x, k, ADA_ROLE_RING, 0, at * slot_bytes, slot_bytes);
+    if (!wait_for(x, slot, x->taken + 1, e)) return die(x, e);
+    x->taken++;
+    out->next = (const int32_t *)(slot + 1);
+    out->status = (const uint32_t *)out->next + rows;
+    out->logprobs = locate(x, k, ADA_ROLE_LOGPROBS, 0, at * row_bytes, row_bytes);
+    return true;
 }

@@ -46,8 +46,9 @@ typedef struct {
 } ExecRead;
 
 // One step: writes to all ranks, then the programs whose count is not 0 in this order, each with the
-// smallest bucket that holds its count, then reads. The counts buffer is one of the writes. Where all four
-// counts are the same, a decode step, the programs are one graph.
+// smallest bucket that holds its count, then reads. Of the counts buffer the caller writes tokens and rows;
+// COUNT_STEP behind them counts the steps that advanced, from the opening on. Where all four counts are the
+// same, a decode step, the programs are one graph.
 typedef struct {
     const ExecWrite *writes;
     uint32_t n_writes;
@@ -58,4 +59,17 @@ typedef struct {
 
 // Allocates nothing.
 bool exec_step(Exec *x, const ExecStep *s, Err *e);
+
+// A step that advances is in flight until its tokens are taken, which reach the host without a read; at most
+// RING_SLOTS (templates/lib/abi.h) steps are. exec_tokens waits for the oldest. What it gives holds until
+// RING_SLOTS later steps began. A device that dies or falls silent is an error, not an endless wait.
+typedef struct {
+    const int32_t *next;    // [rows_max]
+    const uint32_t *status; // [rows_max]
+    const void *logprobs;   // LogprobRow[rows_max], those of rows with SAMPLE_LOGPROBS
+} ExecTokens;
+bool exec_tokens(Exec *x, ExecTokens *out, Err *e);
+uint32_t exec_in_flight(const Exec *x);
+void exec_forget(Exec *x);              // nobody takes the tokens of the steps in flight
+uint32_t exec_ring_slot(const Exec *x); // which the next step uses, for its tokens and for logprobs
 #endif

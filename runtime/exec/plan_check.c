@@ -263,6 +263,7 @@ static bool check_roles(const PlanChecker *c) {
            check_role(c, ADA_ROLE_TOKEN_LISTS, 0, (uint64_t)p->seqs_max * sizeof(TokenLists)) &&
            check_role(c, ADA_ROLE_TOKEN_MASK, 0,
                       (uint64_t)p->seqs_max * TOKEN_COLS((uint64_t)p->vocab) / 8) &&
+           check_role(c, ADA_ROLE_RING, 0, RING_SLOTS * RING_SLOT_BYTES(p->rows_max)) &&
            check_role(c, ADA_ROLE_LOGPROBS, 0, LOGPROBS_BYTES(p->rows_max)) &&
            check_role(c, ADA_ROLE_NEXT, 0, rows) && check_role(c, ADA_ROLE_STATUS, 0, rows);
 }

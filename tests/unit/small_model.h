@@ -22,7 +22,7 @@ enum {
 
 typedef struct {
     Plan plan;
-    PlanBuffer buffers[20];
+    PlanBuffer buffers[21];
     PlanKernel kernels[4];
     PlanLaunch launches[8];
     PlanProgram programs[8];
@@ -81,11 +81,13 @@ static inline void small_buffers(SmallModel *m) {
     uint32_t mask = small_buffer(m, "token_mask", ADA_SPACE_STATE, ADA_ROLE_TOKEN_MASK, 0, S * cols / 8);
     uint32_t logprobs =
         small_buffer(m, "logprobs", ADA_SPACE_HOST, ADA_ROLE_LOGPROBS, 0, LOGPROBS_BYTES(SMALL_ROWS));
+    uint32_t told =
+        small_buffer(m, "told", ADA_SPACE_HOST, ADA_ROLE_RING, 0, RING_SLOTS * RING_SLOT_BYTES(SMALL_ROWS));
     uint32_t scratch = small_buffer(m, "scratch", ADA_SPACE_SCRATCH, ADA_ROLE_NONE, 0, 512);
     const uint32_t body[] = {ids, pos, slot, full, ring, pool0, pool1, hidden, counts, scratch};
     const uint32_t head[] = {hidden, rows, logits, counts},
                    sample[] = {logits, sampling, next, status, counts, tokens, lists, mask, logprobs};
-    const uint32_t advance[] = {next, ids, pos, counts};
+    const uint32_t advance[] = {next, ids, pos, counts, status, told};
     for (uint32_t i = 0; i < 2; i++) { // two buckets of each
         small_program(m, ADA_PROGRAM_BODY, i ? T : 2, body, COUNT_OF(body));
         small_program(m, ADA_PROGRAM_HEAD, i ? R : 1, head, COUNT_OF(head));

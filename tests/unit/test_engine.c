@@ -100,9 +100,15 @@ static void play(void *ctx, const char *kernel, void *const *args, uint32_t n_ar
     if (!strcmp(kernel, "sample")) sample(args);
     if (strcmp(kernel, "advance") != 0) return;
     int32_t *ids = args[1], *pos = args[2];
-    for (uint32_t r = 0; r < ((const uint32_t *)args[3])[COUNT_ROWS]; r++)
-        ids[r] = ((const int32_t *)args[0])[r], pos[r]++;
-    ((uint32_t *)args[3])[COUNT_STEP]++;
+    uint32_t *counts = args[3];
+    RingSlot *slot =
+        (RingSlot *)((uint8_t *)args[5] + counts[COUNT_STEP] % RING_SLOTS * RING_SLOT_BYTES(SMALL_ROWS));
+    int32_t *told = (int32_t *)(slot + 1);
+    for (uint32_t r = 0; r < counts[COUNT_ROWS]; r++) {
+        ids[r] = told[r] = ((const int32_t *)args[0])[r], pos[r]++;
+        told[SMALL_ROWS + r] = ((const int32_t *)args[4])[r];
+    }
+    slot->done = ++counts[COUNT_STEP];
 }
 
 static float hidden_after(const int32_t *ids, uint32_t n) {
@@ -352,6 +358,36 @@ static void sampling_state_follows_its_slot(void **state) {
     bench_close(&b);
 }
 
+// One step is launched ahead, but not past a sequence's last token, nor past a mask.
+static void steps_run_ahead(void **state) {
+    (void)state;
+    Bench b;
+    Err e;
+    uint32_t slot, n_ended = 0, mask[TOKEN_COLS(SMALL_VOCAB) / 32] = {1u << 9};
+    const int32_t ids[] = {60, 41, 50};
+    const LogprobRow *logprobs;
+    Request r = {.ids = ids, .n_ids = 3, .max_tokens = 6, .sampling = {.repetition = 2}};
+    bench_open(&b, 1, 0);
+    Batch *batch = batch_new(b.x, 0);
+    assert_true(batch_add(batch, &r, &slot, &e));
+    for (uint32_t token = 1; token <= 6; token++) {
+        next_token(batch, &logprobs);
+        assert_int_equal(exec_in_flight(b.x), token > 1 && token < 6);
+        n_ended += !batch_busy(batch);
+    }
+    assert_int_equal(n_ended, 1);
+    batch_release(batch, slot);
+    assert_true(batch_add(batch, &r, &slot, &e));
+    for (uint32_t token = 1; token <= 3; token++) next_token(batch, &logprobs);
+    assert_int_equal(exec_in_flight(b.x), 1);
+    assert_true(batch_allow(batch, slot, mask, &e)); // holds for the token that is in flight
+    assert_int_equal(next_token(batch, &logprobs), 9);
+    assert_int_equal(exec_in_flight(b.x), 0);
+    assert_true(batch_consistent(batch));
+    batch_free(batch);
+    bench_close(&b);
+}
+
 static void bad_sampling_is_refused(void **state) {
     (void)state;
     Bench b;
@@ -463,10 +499,11 @@ static void devices_may_fail_anywhere(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sequences_do_not_meet),    cmocka_unit_test(a_conversation_reuses_its_cache),
-        cmocka_unit_test(bad_requests_are_refused), cmocka_unit_test(sampling_state_follows_its_slot),
-        cmocka_unit_test(bad_sampling_is_refused),  cmocka_unit_test(not_finite_ends_the_batch),
-        cmocka_unit_test(scores_are_the_truth),     cmocka_unit_test(devices_may_fail_anywhere),
+        cmocka_unit_test(sequences_do_not_meet),     cmocka_unit_test(a_conversation_reuses_its_cache),
+        cmocka_unit_test(bad_requests_are_refused),  cmocka_unit_test(sampling_state_follows_its_slot),
+        cmocka_unit_test(steps_run_ahead),           cmocka_unit_test(bad_sampling_is_refused),
+        cmocka_unit_test(not_finite_ends_the_batch), cmocka_unit_test(scores_are_the_truth),
+        cmocka_unit_test(devices_may_fail_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -94,6 +94,8 @@ static void a_decode_step_is_one_replay(void **state) {
                 &(ExecStep){
                     .body_tokens = rows, .head_rows = rows, .sample_rows = rows, .advance_rows = rows},
                 &e));
+            assert_int_equal(exec_in_flight(o.x), 1);
+            exec_forget(o.x);
             assert_string_equal(seen, "body head sample advance ");
             assert_int_equal(null_launches(d) - launches, 4);
             assert_int_equal(null_calls(d) - calls, eager ? 8 : 1); // eager: a launch and a sync each
@@ -104,6 +106,20 @@ static void a_decode_step_is_one_replay(void **state) {
         assert_string_equal(seen, "body head sample ");
         close_small(&o);
     }
+}
+
+static void silence_is_an_error(void **state) {
+    (void)state;
+    Opened o;
+    Err e;
+    ExecTokens tokens;
+    open_small(&o, &(ExecOptions){.driver = "null"}); // no kernel runs, none tells its tokens
+    const ExecStep step = {.body_tokens = 1, .head_rows = 1, .sample_rows = 1, .advance_rows = 1};
+    assert_true(exec_step(o.x, &step, &e));
+    assert_false(exec_tokens(o.x, &tokens, &e));
+    assert_true(e.code == E_DEVICE && strstr(e.msg, "step 1: all launches ended, but none told"));
+    assert_false(exec_step(o.x, &step, &e));
+    close_small(&o);
 }
 
 static void failures_name_the_kernel(void **state) {
@@ -136,7 +152,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(budgets_leave_what_is_used),      cmocka_unit_test(pools_take_what_fits),
         cmocka_unit_test(a_decode_step_is_one_replay),     cmocka_unit_test(failures_name_the_kernel),
-        cmocka_unit_test(pools_get_a_share_of_the_memory),
+        cmocka_unit_test(pools_get_a_share_of_the_memory), cmocka_unit_test(silence_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
