@@ -114,7 +114,7 @@ static int prepare(const char *path) { // NULL: only see whether all compiles
         for (uint32_t j = 0; j < i; j++) first &= all.kernels[j].kernel.name != all.kernels[i].kernel.name;
         if (first) p.kernels[p.n_kernels++] = all.kernels[i].kernel;
     }
-    if (!all.target->emit(all.target, &all.arena, &p, NULL, &images, &d)) {
+    if (!all.target->emit(all.target, &all.arena, &p, &(EmitOptions){0}, &images, &d)) {
         diags_print(&d, "device tests", stderr);
         return 1;
     }
