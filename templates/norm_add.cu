@@ -92,8 +92,8 @@ template <class S> __device__ void norm_add(const Args<7> &a) {
     uint32_t turn = 0, token = blockIdx.x;
     // The first token needs no count to be there: a single one does not wait for it.
     if (token == 0) row.load(a, 0);
-    prefetch_next<S::next_bytes>(a.p[6]);
     const uint32_t n_tokens = ((const uint32_t *)a.p[5])[S::count];
+    prefetch_next<S::next_bytes>(a.p[6]);
     if (token != 0 && token < n_tokens) row.load(a, token);
     while (token < n_tokens) {
         norm_add_row<S>(a, row, token, partials, turn);

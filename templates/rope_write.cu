@@ -85,27 +85,30 @@ template <class S> __device__ void rope_write(const Args<12> &a) {
     using Head = RopeHead<S>;
     constexpr uint32_t WARPS = S::threads / 32;
     const uint32_t first = blockIdx.x * WARPS + threadIdx.x / 32, step = gridDim.x * WARPS;
-    const float *kv_scale = (const float *)a.p[4];
     Head head;
     // The first token needs no count to be there: a single one does not wait for it.
     if (first < Head::HEADS) head.load(a, 0, first);
-    prefetch_next<S::next_bytes>(a.p[11]);
     const uint32_t n = ((const uint32_t *)a.p[10])[COUNT_TOKENS] * Head::HEADS;
+    prefetch_next<S::next_bytes>(a.p[11]);
     if (first >= Head::HEADS && first < n) head.load(a, first / Head::HEADS, first % Head::HEADS);
     for (uint32_t item = first; item < n;) {
         const uint32_t token = item / Head::HEADS, h = item % Head::HEADS;
-        if (h < S::heads + S::kv_heads) head.turn();
-        if (h < S::heads) {
-            head.store_query((float *)a.p[9] + ((uint64_t)token * S::heads + h) * S::head_dim);
-        } else {
-            const bool value = h >= S::heads + S::kv_heads;
-            const uint32_t kv_head = h - S::heads - (value ? S::kv_heads : 0),
-                           line = head.pos % S::page_tokens;
-            uint8_t *page = kv_page<S>(a.p[8], (const int32_t *)a.p[7], head.slot, head.pos);
-            head.store_cached(
-                page + (value ? kv_value_offset<S>(kv_head, 0, line) : kv_key_offset<S>(kv_head, line)),
-                value ? S::page_tokens : 1, kv_scale[value]);
+        const bool cached = h >= S::heads, value = h >= S::heads + S::kv_heads;
+        uint8_t *page = nullptr;
+        float scale = 1;
+        if (cached) { // asked for before it is needed
+            page = kv_page<S>(a.p[8], (const int32_t *)a.p[7], head.slot, head.pos);
+            scale = ((const float *)a.p[4])[value];
         }
+        if (!value) head.turn();
+        const uint32_t line = head.pos % S::page_tokens;
+        if (!cached)
+            head.store_query((float *)a.p[9] + ((uint64_t)token * S::heads + h) * S::head_dim);
+        else if (!value)
+            head.store_cached(page + kv_key_offset<S>(h - S::heads, line), 1, scale);
+        else
+            head.store_cached(page + kv_value_offset<S>(h - S::heads - S::kv_heads, 0, line), S::page_tokens,
+                              scale);
         item += step;
         if (item < n) head.load(a, item / Head::HEADS, item % Head::HEADS);
     }
