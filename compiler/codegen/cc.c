@@ -14,22 +14,32 @@ enum { CC_ARGS_MAX = 64, CC_LOG_MAX = 1 << 20, CC_WORDS_SHOWN = 700 };
 
 extern char **environ;
 
-const CcTool cc_tool_c = {"C compiler", "CC", "cc", "install gcc or clang, or name one with CC="};
+const CcTool cc_tool_c = {"C compiler", "CC", "cc", NULL, "install gcc or clang, or name one with CC="};
 const CcTool cc_tool_nvcc = {
-    "CUDA compiler", "NVCC", "nvcc",
+    "CUDA compiler", "NVCC", "nvcc", "/usr/local/cuda/bin/nvcc",
     "install the CUDA toolkit, 12.0 or later, and put its bin folder on PATH, or name "
     "nvcc with NVCC="};
 
-static const char *tool_words(const CcTool *tool) {
+static bool on_path(Arena *a, const char *name) {
+    const char *path = getenv("PATH");
+    for (char *save = NULL, *dir = strtok_r(arena_strdup(a, path ? path : ""), ":", &save); dir;
+         dir = strtok_r(NULL, ":", &save))
+        if (access(path_join(a, dir, name), X_OK) == 0) return true;
+    return false;
+}
+
+static const char *tool_words(Arena *a, const CcTool *tool) {
     const char *words = getenv(tool->variable);
-    return words && words[strspn(words, " ")] ? words : tool->name;
+    if (words && words[strspn(words, " ")]) return words;
+    bool elsewhere = tool->otherwise && access(tool->otherwise, X_OK) == 0 && !on_path(a, tool->name);
+    return elsewhere ? tool->otherwise : tool->name;
 }
 
 bool cc_start(Arena *a, const CcTool *tool, const char *dir, const char *log, const char *const *args,
               CcJob *out, Diags *d) {
     char *argv[CC_ARGS_MAX] = {0};
     size_t n = 0;
-    for (char *save = NULL, *word = strtok_r(arena_strdup(a, tool_words(tool)), " ", &save);
+    for (char *save = NULL, *word = strtok_r(arena_strdup(a, tool_words(a, tool)), " ", &save);
          word && n < CC_ARGS_MAX / 2; word = strtok_r(NULL, " ", &save))
         argv[n++] = word;
     for (; *args; args++) {
@@ -76,6 +86,6 @@ bool cc_wait(Arena *a, const CcJob *job, const char *what, Str *said, Diags *d) 
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return true;
     words.len = words.len < CC_WORDS_SHOWN ? words.len : CC_WORDS_SHOWN;
     return diag_error(d, E_CODEGEN, SPAN_NONE, "the %s `%s` failed on %s (%s %d):\n" STR_FMT, job->tool->what,
-                      tool_words(job->tool), what, WIFEXITED(status) ? "exit code" : "signal",
+                      tool_words(a, job->tool), what, WIFEXITED(status) ? "exit code" : "signal",
                       WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), STR_ARG(words));
 }

@@ -3,12 +3,13 @@
 #define ADALLM_CODEGEN_CC_H
 #include "runtime/base/diag.h"
 
-// A compiler: the words of an environment variable, split at spaces, else a name.
+// A compiler: the words of an environment variable, split at spaces, else the first name that there is.
 typedef struct {
-    const char *what;     // "C compiler"
-    const char *variable; // "CC"
-    const char *name;     // "cc"
-    const char *hint;     // where to get one
+    const char *what;      // "C compiler"
+    const char *variable;  // "CC"
+    const char *name;      // "cc", on PATH
+    const char *otherwise; // where else it usually is; NULL: nowhere
+    const char *hint;      // where to get one
 } CcTool;
 extern const CcTool cc_tool_c, cc_tool_nvcc;
 

@@ -259,10 +259,10 @@ static void check_cache(Verify *v, const PlanBuffer *b, uint64_t offset) {
         wrong(v, "its layer leaves the page of KV pool %s", b->name);
 }
 
-// The pitch of an act argument; 0: rows of f32, end to end.
+// The pitch of an act or row argument; 0: rows of f32, end to end.
 static uint64_t act_pitch(const Verify *v, const Template *t, const TemplateArg *arg) {
     uint64_t pitch = 0;
-    if (!str_starts(arg->type, STR("act"))) return 0;
+    if (!str_starts(arg->type, STR("act")) && !str_starts(arg->type, STR("row"))) return 0;
     bool out = str_is(arg->name, "out") && strcmp(t->name, "gather_rows");
     spec_value(v->kernel, out ? "out_pitch" : "x_pitch", &pitch);
     return pitch;
@@ -333,8 +333,12 @@ static void check_arg(Verify *v, const Template *t, const TemplateArg *arg, cons
     }
     if (!weight) touch(v, a->index, arg->writes);
     if (packed) {
-        if (a->offset && !str_is(arg->name, "next"))
-            wrong(v, "`" STR_FMT "` starts inside a weight", STR_ARG(arg->name));
+        uint64_t ahead = 0;
+        bool next = str_is(arg->name, "next");
+        if (!next && a->offset) wrong(v, "`" STR_FMT "` starts inside a weight", STR_ARG(arg->name));
+        if (next && (!spec_value(v->kernel, "next_bytes", &ahead) ||
+                     !range_inside(a->offset, ahead, v->p->weights[a->index].bytes)))
+            wrong(v, "fetches more than there is of weight %s", v->p->weights[a->index].name);
         return;
     }
     if (str_is(arg->type, "kv")) {

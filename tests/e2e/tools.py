@@ -13,6 +13,12 @@ NAMES = ["qwen3", "qwen3-ct", "qwen3-moe", "gemma3", "gemma3-ct", "quantize", "l
 BUILD = pathlib.Path(os.environ.get("ADALLM_BUILD", ROOT / "build"))
 
 
+def nvcc():
+    """The CUDA compiler that ./configure.py found."""
+    lines = (ROOT / "build.local.ninja").read_text().splitlines()
+    return next((line.split(" = ", 1)[1] for line in lines if line.startswith("nvcc = ")), "nvcc")
+
+
 def run(program, *arguments, code=0, stdin=None, **options):
     """Run one of the programs; check its exit code; return the finished process (text mode)."""
     command = [str(BUILD / program), *map(str, arguments)]

@@ -1,7 +1,7 @@
 // tests/ir/*.ir: an IR text, a pass, and what the pass makes of it, in one file each:
 //
 //     # pass: fuse                    (or: fold, shard; plan: all plan passes)
-//     # options: ranks 2 context 64 batch 1 chunk 4
+//     # options: ranks 2 context 64 batch 1 chunk 4 target h100
 //     graph ...
 //     # expect:
 //     graph ...                       (or: error E0604: words of the message)
@@ -24,6 +24,7 @@ typedef struct {
     const char *path;
     Str text, input, expect, pass;
     uint32_t ranks, context, batch, chunk;
+    Str target;
 } Case;
 
 static Str line_after(Str text, const char *mark) {
@@ -41,6 +42,16 @@ static uint32_t option(Str options, const char *key, uint32_t otherwise) {
     return at ? (uint32_t)strtoul(at + strlen(word), NULL, 10) : otherwise;
 }
 
+static Str word_option(Str options, const char *key, const char *otherwise) {
+    char word[32];
+    snprintf(word, sizeof word, " %s ", key);
+    const char *at = memmem(options.ptr, options.len, word, strlen(word));
+    if (!at) return str_of(otherwise);
+    Str rest = str_from(options, (size_t)(at - options.ptr) + strlen(word));
+    const char *end = memchr(rest.ptr, ' ', rest.len);
+    return str_sub(rest, 0, end ? (size_t)(end - rest.ptr) : rest.len);
+}
+
 static Case read_case(Arena *a, const char *path) {
     Case c = {.path = path};
     Err e;
@@ -54,6 +65,7 @@ static Case read_case(Arena *a, const char *path) {
     Str options = line_after(c.text, "# options:");
     c.ranks = option(options, "ranks", 1), c.context = option(options, "context", 64);
     c.batch = option(options, "batch", 1), c.chunk = option(options, "chunk", 4);
+    c.target = word_option(options, "target", "host");
     return c;
 }
 
@@ -109,7 +121,7 @@ static void run_pass(Arena *a, const Case *k, StrBuf *out) {
     Diags d = {.arena = a};
     Source src = {k->path, k->input};
     PassContext c = {.arena = a,
-                     .target = &target_host,
+                     .target = target_find(k->target, SPAN_NONE, &d),
                      .n_ranks = k->ranks,
                      .context = k->context,
                      .buckets = &k->batch,

@@ -14,9 +14,9 @@
 
 static const uint32_t batches[] = {1, 2, 4, 8};
 
-static PassContext context(Arena *a, uint32_t n_ranks) {
+static PassContext context(Arena *a, const Target *t, uint32_t n_ranks) {
     return (PassContext){.arena = a,
-                         .target = &target_host,
+                         .target = t,
                          .n_ranks = n_ranks,
                          .context = 4096,
                          .buckets = batches,
@@ -32,15 +32,19 @@ static Model open_model(Arena *a, const char *dir) {
     return m;
 }
 
-static Plan *plan_model(Arena *a, const char *dir, uint32_t n_ranks) {
+static Plan *plan_for(Arena *a, const Target *t, const char *dir, uint32_t n_ranks) {
     Model m = open_model(a, dir);
     Diags d = {.arena = a};
-    PassContext c = context(a, n_ranks);
+    PassContext c = context(a, t, n_ranks);
     Graph *g = passes_run_graph(m.graph, &c, &d);
     Plan *p = g ? passes_run_plan(g, &c, &d) : NULL;
-    if (!p) fail_msg("%s on %u ranks: %s", dir, n_ranks, diags_first_message(&d));
+    if (!p) fail_msg("%s for %s on %u ranks: %s", dir, t->name, n_ranks, diags_first_message(&d));
     model_close(&m);
     return p;
+}
+
+static Plan *plan_model(Arena *a, const char *dir, uint32_t n_ranks) {
+    return plan_for(a, &target_host, dir, n_ranks);
 }
 
 static const struct {
@@ -69,6 +73,72 @@ static void every_fixture_has_a_plan(void **state) {
         }
 }
 
+static void every_fixture_has_a_plan_for_cards(void **state) {
+    (void)state;
+    static const char *const cards[] = {"h100", "rtx4060ti"};
+    for (size_t i = 0; i < COUNT_OF(fixtures); i++)
+        for (size_t t = 0; t < COUNT_OF(cards); t++) {
+            Arena a = {0};
+            Diags d = {.arena = &a};
+            Plan *p = plan_for(&a, target_find(str_of(cards[t]), SPAN_NONE, &d), fixtures[i].dir, 1);
+            for (uint32_t k = 0; k < p->n_kernels; k++) {
+                assert_true(p->kernels[k].threads && p->kernels[k].threads % 32 == 0);
+                assert_true(p->kernels[k].shared_bytes <= 99 << 10 || !strcmp(cards[t], "h100"));
+            }
+            arena_free(&a);
+        }
+}
+
+static uint64_t spec_u(const PlanKernel *k, const char *key) {
+    for (uint32_t i = 0; i < k->n_spec; i++)
+        if (!strcmp(k->spec[i].key, key)) return k->spec[i].u;
+    return 0;
+}
+
+// What the launches since the last product fetch: ranges end to end from the start of one weight.
+typedef struct {
+    uint32_t weight;
+    uint64_t bytes;
+} Fetched;
+
+static void follow_launch(const Plan *p, const PlanLaunch *l, Fetched *now) {
+    const PlanKernel *k = &p->kernels[l->kernel];
+    bool product = !strcmp(k->template_, "linear") || !strcmp(k->template_, "gate_up");
+    if (product && now->bytes) assert_int_equal(l->args[1].index, now->weight);
+    if (product) *now = (Fetched){0};
+    uint64_t bytes = spec_u(k, "next_bytes");
+    const AdaArg *next = &l->args[l->n_args - 1];
+    if (!bytes) return;
+    assert_int_equal(next->kind, ADA_ARG_WEIGHT);
+    if (now->bytes) assert_int_equal(next->index, now->weight);
+    assert_int_equal(next->offset, now->bytes);
+    now->weight = next->index, now->bytes += bytes;
+    assert_true(now->bytes <= p->weights[next->index].bytes);
+}
+
+// Every launch fetches for the product that comes next, each byte once: bodies, then the head behind one.
+static void launches_fetch_for_the_next_product(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(fixtures); i++) {
+        Arena a = {0};
+        Diags d = {.arena = &a};
+        Plan *p = plan_for(&a, target_find(STR("h100"), SPAN_NONE, &d), fixtures[i].dir, 1);
+        for (uint32_t body = 0; body < p->n_programs; body++) {
+            if (p->programs[body].kind != ADA_PROGRAM_BODY) continue;
+            Fetched now = {0};
+            for (uint32_t g = body; g < p->n_programs; g++) {
+                const PlanProgram *r = &p->programs[g];
+                if (g != body && r->kind != ADA_PROGRAM_HEAD) continue;
+                for (uint32_t j = 0; j < r->n_launches; j++)
+                    follow_launch(p, &p->launches[r->first_launch + j], &now);
+                if (g != body) break; // one head
+            }
+            assert_true(now.bytes == 0); // what is fetched behind the last product, nobody would read
+        }
+        arena_free(&a);
+    }
+}
+
 static double relative_error(const float *x, const float *truth, size_t n) {
     double error = 0, norm = 0;
     for (size_t i = 0; i < n; i++) {
@@ -86,7 +156,7 @@ static void fusing_changes_no_number(void **state) {
         Arena a = {0};
         Model m = open_model(&a, fixtures[i].dir);
         Diags d = {.arena = &a};
-        PassContext c = context(&a, 1);
+        PassContext c = context(&a, &target_host, 1);
         Graph *fused = passes_run_graph(m.graph, &c, &d);
         assert_non_null(fused);
         size_t n = COUNT_OF(ids) * eval_vocab(m.graph);
@@ -301,6 +371,8 @@ static void targets_are_found_by_name(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_fixture_has_a_plan),
+        cmocka_unit_test(every_fixture_has_a_plan_for_cards),
+        cmocka_unit_test(launches_fetch_for_the_next_product),
         cmocka_unit_test(fusing_changes_no_number),
         cmocka_unit_test(windows_have_rings),
         cmocka_unit_test(tied_tables_are_kept_once),
