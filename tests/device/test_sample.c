@@ -16,7 +16,7 @@ static Form forms[FORMS] = {{48, 43, BY_HAND "blocks=1 grid=4", 0},
                             {48, 43, BY_HAND "blocks=5 grid=20", 0},
                             {5001, 5000, BY_HAND "blocks=1 grid=4", 0},
                             {5001, 5000, BY_HAND "blocks=3 grid=12", 0},
-                            {151936, 151669, " @ 1", 0},
+                            {151936, 151669, " @ 4", 0},
                             {151936, 151669, " @ 64", 0},
                             {151936, 151669, BY_HAND "blocks=16 grid=64", 0}};
 
