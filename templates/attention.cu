@@ -22,9 +22,6 @@ struct AttentionSample {
                               next_bytes = 1 << 20, tiled = 0, per_sm = 1, threads = 256, shared_bytes = 0;
     static constexpr float scale = 0.08838834764f, softcap = 0;
 };
-struct AttentionSampleFull : AttentionSample {
-    static constexpr uint32_t per_sm = 2;
-};
 struct AttentionSampleGemma : AttentionSample {
     static constexpr uint32_t heads = 8, kv_heads = 4, head_dim = 256, window = 1024, pages_per_seq = 33,
                               out_pitch = 4112;
@@ -50,13 +47,12 @@ template <class S, uint32_t SHARED, uint32_t PER_SM> struct AttentionTiled : S {
         name(const __grid_constant__ Args<10> args) {                                                        \
         attention<__VA_ARGS__>(args);                                                                        \
     }
-using TiledSample = AttentionTiled<AttentionSample, 49152, 3>;
+using TiledSample = AttentionTiled<AttentionSample, 49152, 2>;
 using TiledGemma = AttentionTiled<AttentionSampleGemma, 98304, 1>;
 using TiledSmall = AttentionTiled<AttentionSampleSmall, 24576, 3>;
 using TiledOdd = AttentionTiled<AttentionSampleOdd, 53248, 3>;
 using TiledNarrow = AttentionTiled<AttentionSampleNarrow, 24576, 3>;
 SAMPLE(attention_sample, AttentionSample)
-SAMPLE(attention_sample_full, AttentionSampleFull)
 SAMPLE(attention_sample_gemma, AttentionSampleGemma)
 SAMPLE(attention_sample_wide, AttentionSampleWide)
 SAMPLE(attention_sample_small, AttentionSampleSmall)

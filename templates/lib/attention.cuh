@@ -20,10 +20,12 @@ constexpr uint32_t PAGE_KEYS = 64, QUERY_ROWS = 16, SCORE_TILES = 8, PAGE_STEPS 
 constexpr float MASKED = -3e38f; // finite: MASKED - MASKED is 0, and 2^(MASKED - x) is 0
 constexpr float LOG2E = 1.4426950408889634f;
 
-// Pages of a part: so many that a sequence has about 64 parts at most, as each leaves its O in memory.
+// Pages of a part: so many that a sequence has about PARTS parts at most, as each leaves its O in memory. As
+// in cuda_attention.c.
+constexpr uint32_t PARTS = 128;
 __host__ __device__ constexpr uint32_t part_pages(uint32_t pages_per_seq) {
     uint32_t pages = 8;
-    while ((pages_per_seq + pages - 1) / pages > 64) pages *= 2;
+    while ((pages_per_seq + pages - 1) / pages > PARTS) pages *= 2;
     return pages;
 }
 

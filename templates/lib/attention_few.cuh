@@ -16,8 +16,8 @@ constexpr uint32_t FEW_WARPS = 8, FEW_TOKENS = 64;
 template <class S> struct AttentionFew {
     using H = Heads<S>;
     static constexpr uint32_t D = H::D, GROUP = H::GROUP, WARP_TILES = (H::TILES + FEW_WARPS - 1) / FEW_WARPS,
-                              KEY_BLOCKS = H::BLOCKS < 2 ? 1 : 2, // blocks of D loaded at a time
-        VALUE_PAGES = WARP_TILES > 2 ? 4 : 8,                     // pages of V loaded at a time
+                              KEY_BLOCKS = H::BLOCKS == 2 ? 2 : 1, // blocks of D loaded at a time
+        VALUE_PAGES = WARP_TILES <= 2 ? 8 : 2,                     // pages of V loaded at a time
         PART_FLOATS = GROUP * (D + 2), PART_SUMS = GROUP * D;
     static constexpr bool EARLY = S::per_sm == 1 && D <= 128; // registers suffice for all loads at once
     static_assert(S::threads == FEW_WARPS * 32, "eight warps");

@@ -3,7 +3,8 @@
 // all four warps, the next on its way while one is used. Where the tokens belong to several sequences the
 // block takes one after the other.
 //
-// work: for each warp of the grid O of the parts so far, as its lanes hold it: registers suffice for one O.
+// work: for each warp of the grid O, maximum and sum of the parts so far, as its lanes hold them: registers
+// suffice for one O.
 #ifndef ADALLM_LIB_ATTENTION_MANY_CUH
 #define ADALLM_LIB_ATTENTION_MANY_CUH
 #include "templates/lib/attention.cuh"
@@ -21,12 +22,12 @@ template <class S> struct AttentionMany {
 
     uint8_t *shared;
     uint4 *query; // [BLOCKS][PAGE_STEPS][32] of this warp
-    float4 *left; // [TILES][32] of this warp, in `work`
+    float4 *left; // [TILES + 1][32] of this warp, in `work`; the last: maxima and sums
     uint32_t warp, lane, g, q;
     QueryRows rows;
     int32_t first_key, last_key;   // that any row of the warp sees
     int32_t whole_from, whole_end; // keys that all of them see
-    float o[H::TILES][4], most[2], sum[2], left_most[2], left_sum[2];
+    float o[H::TILES][4], most[2], sum[2];
     bool has_left;
 
     // Starts the copy of a page. Rows of K whose length is a multiple of 128 swap the halves of odd keys: 8
@@ -113,12 +114,10 @@ template <class S> struct AttentionMany {
 
     // What was left before and this part become one, in registers.
     __device__ __forceinline__ void merge_left() {
-        Merge m[2];
-#pragma unroll
-        for (uint32_t r = 0; r < 2; r++) {
-            m[r] = merge_parts(left_most[r], left_sum[r], most[r], sum[r]);
-            most[r] = left_most[r], sum[r] = left_sum[r];
-        }
+        float4 before = left[H::TILES * 32 + lane];
+        const Merge m[2] = {merge_parts(before.x, before.z, most[0], sum[0]),
+                            merge_parts(before.y, before.w, most[1], sum[1])};
+        most[0] = before.x, most[1] = before.y, sum[0] = before.z, sum[1] = before.w;
 #pragma unroll
         for (uint32_t i = 0; i < H::TILES; i++) {
             const float4 a = left[i * 32 + lane];
@@ -133,8 +132,7 @@ template <class S> struct AttentionMany {
 #pragma unroll
         for (uint32_t i = 0; i < H::TILES; i++)
             left[i * 32 + lane] = make_float4(o[i][0], o[i][1], o[i][2], o[i][3]);
-#pragma unroll
-        for (uint32_t r = 0; r < 2; r++) left_most[r] = most[r], left_sum[r] = sum[r];
+        left[H::TILES * 32 + lane] = make_float4(most[0], most[1], sum[0], sum[1]);
         begin_part();
     }
 
@@ -229,7 +227,7 @@ template <class S> __device__ void attention_many(const Args<10> &a) {
     m.g = m.lane / 4, m.q = m.lane % 4;
     m.query = (uint4 *)(shared + 2 * M::PAGE + m.warp * M::QUERY);
     m.left = (float4 *)((uint8_t *)a.p[8] + WORK_COUNTERS_BYTES) +
-             (uint64_t)(blockIdx.x * MANY_WARPS + m.warp) * M::H::TILES * 32;
+             (uint64_t)(blockIdx.x * MANY_WARPS + m.warp) * (M::H::TILES + 1) * 32;
     const uint32_t blocks = (n_tok + M::TOKENS - 1) / M::TOKENS;
     for (uint32_t item = blockIdx.x; item < blocks * S::kv_heads; item += gridDim.x) {
         // The last tokens of a chunk see the most keys: they come first.
