@@ -1,0 +1,92 @@
+// attention on a GPU: the decode form up to 64 tokens, the prefill form from there on; both give the same
+// bits. Sizes are those of templates/lib/attention*.cuh.
+#include "compiler/targets/cuda_choose.h"
+#include "runtime/base/num.h"
+
+enum {
+    COUNTER_BYTES = 64 << 10,
+    PAGE_KEYS = 64,
+    GROUP_MAX = 16, // heads of a group are rows of one mma
+    DIM_MAX = 256,
+    PARTS = 128, // of a sequence, about
+    FEW_TOKENS = 64,
+    FEW_THREADS = 256,
+    MANY_WARPS = 4,
+    MANY_ROWS = 64
+};
+#define LIKELY_KEYS 1024 // that a token sees, for predictions
+#define FEW_US      4.0  // first keys arrive, maxima and probabilities go round
+#define PAGE_US     1.0  // a warp of the prefill form, a page of head_dim 128
+
+typedef struct {
+    uint64_t heads, kv_heads, dim, group, pages;
+} Shape;
+
+static bool shape_of(const KernelAsk *ask, KernelAnswer *out, Shape *s) {
+    *s = (Shape){.heads = ask_u(ask, "heads"),
+                 .kv_heads = ask_u(ask, "kv_heads"),
+                 .dim = ask_u(ask, "head_dim"),
+                 .pages = ask_u(ask, "pages_per_seq")};
+    s->group = s->heads / s->kv_heads;
+    if (s->heads % s->kv_heads || s->group > GROUP_MAX)
+        cuda_refuse(out, "%llu query heads for %llu KV heads: groups have up to %d",
+                    (unsigned long long)s->heads, (unsigned long long)s->kv_heads, GROUP_MAX);
+    else if (s->dim % 16 || s->dim > DIM_MAX)
+        cuda_refuse(out, "head_dim %llu is not a multiple of 16 up to %d", (unsigned long long)s->dim,
+                    DIM_MAX);
+    else if (ask_u(ask, "page_tokens") != PAGE_KEYS)
+        cuda_refuse(out, "pages of %llu tokens, not %d", (unsigned long long)ask_u(ask, "page_tokens"),
+                    PAGE_KEYS);
+    else if (s->kv_heads * FEW_TOKENS * 4 > COUNTER_BYTES)
+        cuda_refuse(out, "%llu KV heads; there are counters for %d", (unsigned long long)s->kv_heads,
+                    COUNTER_BYTES / FEW_TOKENS / 4);
+    else
+        return true;
+    return false;
+}
+
+// Parts that a token's keys may lie in.
+static uint64_t parts_max(const Shape *s) {
+    uint64_t pages = 8;
+    while (div_up(s->pages, pages) > PARTS) pages *= 2;
+    return div_up(s->pages, pages) + 1;
+}
+
+static void few(const Target *t, const KernelAsk *ask, KernelAnswer *out, const Shape *s) {
+    uint64_t parts = parts_max(s), left = parts * s->group * (s->dim + 2) * sizeof(float);
+    uint64_t items = ask->bucket * s->kv_heads * parts;
+    KernelChoice c = {.threads = FEW_THREADS, .work_bytes = COUNTER_BYTES + ask->bucket * s->kv_heads * left};
+    c.grid = (uint32_t)(ask_u(ask, "next_bytes") ? t->units : MIN(items, t->units));
+    choice_add(&c, "tiled", 0);
+    choice_add(&c, "per_sm", 1);
+    double keys = (double)MIN((uint64_t)LIKELY_KEYS, s->pages * PAGE_KEYS);
+    double bytes = ask->bucket * keys * (double)(s->kv_heads * s->dim) * 2;
+    c.predicted_us = t->launch_us + FEW_US + bytes / (t->dram_gbs * 1e3);
+    cuda_consider(t, ask, out, &c);
+}
+
+static void many(const Target *t, const KernelAsk *ask, KernelAnswer *out, const Shape *s) {
+    uint64_t blocks_of_dim = div_up(s->dim, 64);
+    uint64_t page = PAGE_KEYS * (blocks_of_dim * 64 + s->dim), query = blocks_of_dim * 4 * 512;
+    uint32_t per_sm = s->dim > 128 ? 1 : s->dim > 64 ? 2 : 3; // as many as registers suffice for
+    uint64_t items = div_up(ask->bucket, MANY_ROWS / s->group) * s->kv_heads;
+    KernelChoice c = {.grid = (uint32_t)MIN(items, (uint64_t)t->units * per_sm),
+                      .threads = MANY_WARPS * 32,
+                      .shared_bytes = 2 * page + MANY_WARPS * query};
+    choice_add(&c, "tiled", 1);
+    choice_add(&c, "per_sm", per_sm);
+    c.work_bytes = COUNTER_BYTES + (uint64_t)c.grid * MANY_WARPS * (s->dim / 8 + 1) * 512;
+    double pages = (double)MIN((uint64_t)LIKELY_KEYS / PAGE_KEYS, s->pages);
+    c.predicted_us = t->launch_us + FEW_US +
+                     (double)div_up(items, c.grid) * pages * PAGE_US * (double)s->dim / 128 * per_sm;
+    cuda_consider(t, ask, out, &c);
+}
+
+void cuda_attention(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
+    Shape s;
+    if (!shape_of(ask, out, &s)) return;
+    if (ask->bucket <= FEW_TOKENS)
+        few(t, ask, out, &s);
+    else
+        many(t, ask, out, &s);
+}
