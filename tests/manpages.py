@@ -21,6 +21,8 @@ PAGES = {
                  "the tokenizer, the chat template as a program, and a self-test. NVFP4 weights stay NVFP4. Equal inputs give equal bytes; the "
                  "artifact appears only when all of it is written.",
         "environment": [("CC", "the C compiler for the kernels of the host target; by default cc"),
+                        ("NVCC", "the CUDA compiler for cards; by default nvcc, else /usr/local/cuda/bin/nvcc"),
+                        ("XDG_CACHE_HOME", "its folder adallm keeps compiled kernels, at most 256 MiB; by default ~/.cache"),
                         ("TMPDIR", "where kernels are compiled; by default /tmp"), LOG],
         "examples": ["adallmc compile ./Qwen3-8B-NVFP4 -o qwen3.ada", "adallmc compile models/qwen3-8b.yaml -o random.ada --random-weights",
                      "adallmc compile ./gemma3-270m -o gemma3.ada --set quantize=mse --set context=8192",

@@ -346,7 +346,8 @@ static bool write_bound(Stream *s, WeightSink sink, Diags *d) {
         const Piece *p = &s->pieces[i];
         uint64_t cols = weight_cols(&p->info);
         if (p->info.format == WF_NVFP4) {
-            most = MAX(most, fabsf(p->info.global) * NVFP4_LARGEST);
+            float largest = nextafterf(fabsf(p->info.global) * NVFP4_LARGEST, INFINITY); // rounded up
+            most = MAX(most, largest);
             continue;
         }
         float *row = xmalloc(cols * sizeof *row);

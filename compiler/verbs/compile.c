@@ -176,21 +176,24 @@ static bool compile_run(Compile *c) {
 }
 
 static const char *about(Arena *a) {
-    StrBuf fields = {0};
+    StrBuf fields = {0}, targets = {0};
+    const Target *t;
     recipe_help(&fields);
+    for (uint32_t i = 0; (t = target_at(i)); i++) buf_printf(&targets, "  %-12s %s\n", t->name, t->about);
     const char *text = arena_printf(
         a,
         "Compiles MODEL, a recipe (*.yaml) or a checkpoint folder, into one artifact that adallm-rt runs. "
         "The checkpoint's\n"
         "NVFP4 weights stay NVFP4; bf16 and fp16 linears are quantised to NVFP4 on the way unless the recipe "
         "says otherwise.\n"
-        "Nothing is written unless everything succeeded.\n\n"
+        "Nothing is written unless everything succeeded. Targets that are cards need nvcc, no card.\n\n"
         "  adallmc compile models/qwen3-8b.yaml -o qwen3.ada\n"
         "  adallmc compile ./Qwen3-8B-NVFP4 -o qwen3.ada --set tensor_parallel=2 --set context=8192\n"
-        "  adallmc compile models/qwen3-8b.yaml -o random.ada --random-weights\n\n"
+        "  adallmc compile models/qwen3-8b.yaml -o random.ada --target rtx4090 --random-weights\n\n"
+        "targets:\n" STR_FMT "\n"
         "recipe fields, each with --set key=value:\n" STR_FMT,
-        STR_ARG(buf_view(&fields)));
-    buf_free(&fields);
+        STR_ARG(buf_view(&targets)), STR_ARG(buf_view(&fields)));
+    buf_free(&fields), buf_free(&targets);
     return text;
 }
 
