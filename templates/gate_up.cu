@@ -41,14 +41,13 @@ template <class S> __device__ void gate_up_stream(const Args<8> &a) {
             }
             return columns;
         },
-        (float4 *)shared,
+        (float4 *)shared, [&] { prefetch_next<S::next_bytes>(a.p[7]); },
         [&](uint32_t tile, uint32_t c, const float(&sums)[4]) {
             product_store_gated<S>(
                 tile, c * TILE_TOKENS, n_tok, sums, row_scale, w_bound,
                 [&](uint32_t t) { return x + (uint64_t)t * S::x_pitch; },
                 [&](uint32_t t) { return out + (uint64_t)t * S::out_pitch; });
         });
-    prefetch_next<S::next_bytes>(a.p[7]);
     gate_up_end_rows<S>(x, out, w_bound, n_tok);
 }
 

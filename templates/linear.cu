@@ -27,14 +27,13 @@ template <class S> __device__ void linear_stream(const Args<8> &a) {
             }
             return columns;
         },
-        (float4 *)shared,
+        (float4 *)shared, [&] { prefetch_next<S::next_bytes>(a.p[7]); },
         [&](uint32_t tile, uint32_t c, const float(&sums)[4]) {
             product_store<S>(
                 tile, c * TILE_TOKENS, n_tok, sums, row_scale, bias,
                 [&](uint32_t t) { return x + (uint64_t)t * S::x_pitch; },
                 [&](uint32_t t) { return out + (uint64_t)t * S::out_stride; });
         });
-    prefetch_next<S::next_bytes>(a.p[7]);
 }
 
 template <class S> __device__ void linear_panel(const Args<8> &a) {
@@ -66,6 +65,7 @@ template <class S> __device__ void linear_panel(const Args<8> &a) {
             block * P::BLOCK_TILES + t, token0 + c * TILE_TOKENS, n_tok, sums, (const float *)a.p[2],
             (const float *)a.p[3], [&](uint32_t token) { return x + (uint64_t)token * S::x_pitch; },
             [&](uint32_t token) { return out + (uint64_t)token * S::out_stride; });
+        asm volatile("" ::: "memory"); // one after the other: registers are for sums
     });
 }
 

@@ -49,7 +49,7 @@ __device__ __forceinline__ void moe_down_item(const Args<7> &a, const Item &item
                     columns.row[c] = x_row(min(c * TILE_TOKENS + lane / 4, n - 1)) + lane % 4 * 32;
                 return columns;
             },
-            (float4 *)shared,
+            (float4 *)shared, [] {},
             [&](uint32_t tile, uint32_t c, const float(&sums)[4]) {
                 product_store<Store>(tile, c * TILE_TOKENS, n, sums, row_scale, nullptr, x_row, out_row);
             });

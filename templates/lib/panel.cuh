@@ -13,7 +13,7 @@ struct Panel : Sums<1, COLS, 1, WARPS * 32, PARTS> {
     static constexpr uint32_t CHUNK = 4, BUFFERS = 2, STAGE_BYTES = TOKENS * 128,
                               CHUNK_BYTES = CHUNK * STAGE_BYTES;
     static constexpr uint32_t DEPTH = F == FORMAT_NVFP4 ? CHUNK : CHUNK / 2; // stages in flight a warp
-    static constexpr uint32_t GROUP = WARPS > 8 ? 2 : 4; // products into the same sums are so many apart
+    static constexpr uint32_t GROUP = 4; // products into the same sums are so many apart
     static constexpr bool EVEN = STAGES % (SLICES * CHUNK) == 0; // slices end where chunks do
     static constexpr uint32_t shared_bytes = BUFFERS * CHUNK_BYTES;
     static_assert(COLS % GROUP == 0, "column tiles come in whole groups");

@@ -45,9 +45,10 @@ __device__ __forceinline__ void stream_stage(const Stage<F> &stage, const uint4 
 // columns 2q, 2q + 1. ROUND: row tiles whose partial sums fit `shared`, which holds 2 x ROUND x COLS x 4 KiB,
 // or half of it when ROUND >= n. make_columns() is asked once the first weights are on their way: it may wait
 // for counts. Every thread of the block calls it.
-template <Format F, uint32_t K, uint32_t COLS, uint32_t GROUPS, uint32_t ROUND, class Columns, class Out>
+template <Format F, uint32_t K, uint32_t COLS, uint32_t GROUPS, uint32_t ROUND, class Columns, class Idle,
+          class Out>
 __device__ __forceinline__ void stream_tiles(const uint8_t *w, uint32_t first, uint32_t n,
-                                             Columns make_columns, float4 *shared, Out out) {
+                                             Columns make_columns, float4 *shared, Idle idle, Out out) {
     constexpr uint32_t STAGES = stages_of(K), BYTES = stage_bytes(F), WARPS = GROUPS * SLICES;
     constexpr uint32_t MOST = (STAGES + SLICES - 1) / SLICES; // stages of a slice
     constexpr uint32_t DEPTH = stream_depth(MOST, F == FORMAT_NVFP4 ? (COLS > 1 ? 4 : 8) : 2);
@@ -78,6 +79,7 @@ __device__ __forceinline__ void stream_tiles(const uint8_t *w, uint32_t first, u
                 const uint32_t left = same ? n_stages - base - DEPTH : t + GROUPS < n ? n_stages : 0;
                 const uint8_t *next = same ? at + DEPTH * BYTES
                                            : at - (uint64_t)base * BYTES + (uint64_t)GROUPS * STAGES * BYTES;
+                if (left == 0) idle();
 #pragma unroll
                 for (uint32_t d = 0; d < DEPTH; d++) {
                     if (EVEN || base + d < n_stages) {
