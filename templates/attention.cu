@@ -50,7 +50,7 @@ template <class S, uint32_t SHARED, uint32_t PER_SM> struct AttentionTiled : S {
 using TiledSample = AttentionTiled<AttentionSample, 49152, 2>;
 using TiledGemma = AttentionTiled<AttentionSampleGemma, 98304, 1>;
 using TiledSmall = AttentionTiled<AttentionSampleSmall, 24576, 3>;
-using TiledOdd = AttentionTiled<AttentionSampleOdd, 53248, 3>;
+using TiledOdd = AttentionTiled<AttentionSampleOdd, 53248, 2>;
 using TiledNarrow = AttentionTiled<AttentionSampleNarrow, 24576, 3>;
 SAMPLE(attention_sample, AttentionSample)
 SAMPLE(attention_sample_gemma, AttentionSampleGemma)
