@@ -27,6 +27,10 @@ struct AttentionSampleGemma : AttentionSample {
                               out_pitch = 4112;
     static constexpr float softcap = 50;
 };
+struct AttentionSampleFull : AttentionSampleGemma {
+    static constexpr uint32_t window = 0, pages_per_seq = 128;
+    static constexpr float softcap = 0;
+};
 struct AttentionSampleWide : AttentionSampleGemma {
     static constexpr uint32_t heads = 16, kv_heads = 1, out_pitch = 8208;
 };
@@ -49,17 +53,20 @@ template <class S, uint32_t SHARED, uint32_t PER_SM> struct AttentionTiled : S {
     }
 using TiledSample = AttentionTiled<AttentionSample, 49152, 2>;
 using TiledGemma = AttentionTiled<AttentionSampleGemma, 98304, 1>;
+using TiledFull = AttentionTiled<AttentionSampleFull, 98304, 1>;
 using TiledSmall = AttentionTiled<AttentionSampleSmall, 24576, 3>;
-using TiledOdd = AttentionTiled<AttentionSampleOdd, 53248, 3>;
+using TiledOdd = AttentionTiled<AttentionSampleOdd, 53248, 2>;
 using TiledNarrow = AttentionTiled<AttentionSampleNarrow, 24576, 3>;
 SAMPLE(attention_sample, AttentionSample)
 SAMPLE(attention_sample_gemma, AttentionSampleGemma)
+SAMPLE(attention_sample_full, AttentionSampleFull)
 SAMPLE(attention_sample_wide, AttentionSampleWide)
 SAMPLE(attention_sample_small, AttentionSampleSmall)
 SAMPLE(attention_sample_odd, AttentionSampleOdd)
 SAMPLE(attention_sample_narrow, AttentionSampleNarrow)
 SAMPLE(attention_sample_tiled, TiledSample)
 SAMPLE(attention_sample_tiled_gemma, TiledGemma)
+SAMPLE(attention_sample_tiled_full, TiledFull)
 SAMPLE(attention_sample_tiled_small, TiledSmall)
 SAMPLE(attention_sample_tiled_odd, TiledOdd)
 SAMPLE(attention_sample_tiled_narrow, TiledNarrow)

@@ -253,12 +253,12 @@ template <class S> struct FewTokens {
     __device__ __forceinline__ FewTokens(const int32_t *all_pos, const int32_t *all_slot, uint32_t n_tok)
         : total(0) {
         const uint32_t lane = threadIdx.x % 32;
+        // There is always room for one token: a batch of one does not wait for the count first.
+        pos[0] = all_pos[0], slot[0] = all_slot[0], pos[1] = slot[1] = 0;
+        if (n_tok > 1)
 #pragma unroll
-        for (uint32_t i = 0; i < 2; i++) {
-            const bool is = lane + 32 * i < n_tok;
-            pos[i] = is ? all_pos[lane + 32 * i] : 0;
-            slot[i] = is ? all_slot[lane + 32 * i] : 0;
-        }
+            for (uint32_t i = 0; i < 2; i++)
+                if (lane + 32 * i < n_tok) pos[i] = all_pos[lane + 32 * i], slot[i] = all_slot[lane + 32 * i];
 #pragma unroll
         for (uint32_t i = 0; i < 2; i++) {
             parts[i] = lane + 32 * i < n_tok

@@ -20,15 +20,29 @@ template <class S> struct AttentionMany {
     static_assert(S::threads == MANY_WARPS * 32 && S::shared_bytes >= shared_bytes,
                   "as cuda_attention.c chooses");
 
-    uint8_t *shared;
-    uint4 *query; // [BLOCKS][PAGE_STEPS][32] of this warp
-    float4 *left; // [TILES + 1][32] of this warp, in `work`; the last: maxima and sums
+    // Registers are scarce: what follows from the thread's number is not kept.
+    uint8_t *const shared;
+    void *const work;
     uint32_t warp, lane, g, q;
     QueryRows rows;
     int32_t first_key, last_key;   // that any row of the warp sees
     int32_t whole_from, whole_end; // keys that all of them see
     float o[H::TILES][4], most[2], sum[2];
     bool has_left;
+
+    __device__ __forceinline__ AttentionMany(uint8_t *shared, void *work)
+        : shared(shared), work(work), warp(threadIdx.x / 32), lane(threadIdx.x % 32), g(lane / 4),
+          q(lane % 4) {}
+
+    // [BLOCKS][PAGE_STEPS][32] of this warp; the lane's own.
+    __device__ __forceinline__ uint4 *query() const {
+        return (uint4 *)(shared + 2 * PAGE + warp * QUERY) + lane;
+    }
+    // [TILES + 1][32] of this warp, the last one maxima and sums; the lane's own.
+    __device__ __forceinline__ float4 *left() const {
+        return (float4 *)((uint8_t *)work + WORK_COUNTERS_BYTES) +
+               (uint64_t)(blockIdx.x * MANY_WARPS + warp) * (H::TILES + 1) * 32 + lane;
+    }
 
     // Starts the copy of a page. Rows of K whose length is a multiple of 128 swap the halves of odd keys: 8
     // lanes read two keys at once, which would meet in the same banks.
@@ -53,7 +67,7 @@ template <class S> struct AttentionMany {
         for (uint32_t b = 0; b < H::BLOCKS; b++)
 #pragma unroll
             for (uint32_t j = 0; j < PAGE_STEPS; j++)
-                query[(b * PAGE_STEPS + j) * 32 + lane] =
+                query()[(b * PAGE_STEPS + j) * 32] =
                     make_uint4(a[b][j][0], a[b][j][1], a[b][j][2], a[b][j][3]);
         __syncwarp();
     }
@@ -64,7 +78,7 @@ template <class S> struct AttentionMany {
             uint32_t a[PAGE_STEPS][4];
 #pragma unroll
             for (uint32_t j = 0; j < PAGE_STEPS; j++) {
-                const uint4 x = query[(b * PAGE_STEPS + j) * 32 + lane];
+                const uint4 x = query()[(b * PAGE_STEPS + j) * 32];
                 a[j][0] = x.x, a[j][1] = x.y, a[j][2] = x.z, a[j][3] = x.w;
             }
             const uint32_t col = b * 64 + q * 16, swap = H::BLOCKS % 2 == 0 ? g % 2 * 64 : 0;
@@ -114,25 +128,25 @@ template <class S> struct AttentionMany {
 
     // What was left before and this part become one, in registers.
     __device__ __forceinline__ void merge_left() {
-        float4 before = left[H::TILES * 32 + lane];
+        const float4 *from = left();
+        float4 before = from[H::TILES * 32];
         const Merge m[2] = {merge_parts(before.x, before.z, most[0], sum[0]),
                             merge_parts(before.y, before.w, most[1], sum[1])};
         most[0] = before.x, most[1] = before.y, sum[0] = before.z, sum[1] = before.w;
 #pragma unroll
         for (uint32_t i = 0; i < H::TILES; i++) {
-            const float4 a = left[i * 32 + lane];
+            const float4 a = from[i * 32];
             o[i][0] = merge_value(m[0], a.x, o[i][0]), o[i][1] = merge_value(m[0], a.y, o[i][1]);
             o[i][2] = merge_value(m[1], a.z, o[i][2]), o[i][3] = merge_value(m[1], a.w, o[i][3]);
         }
     }
 
     __device__ __forceinline__ void leave_part() {
-        if (has_left) merge_left();
         has_left = true;
+        float4 *to = left();
 #pragma unroll
-        for (uint32_t i = 0; i < H::TILES; i++)
-            left[i * 32 + lane] = make_float4(o[i][0], o[i][1], o[i][2], o[i][3]);
-        left[H::TILES * 32 + lane] = make_float4(most[0], most[1], sum[0], sum[1]);
+        for (uint32_t i = 0; i < H::TILES; i++) to[i * 32] = make_float4(o[i][0], o[i][1], o[i][2], o[i][3]);
+        to[H::TILES * 32] = make_float4(most[0], most[1], sum[0], sum[1]);
         begin_part();
     }
 
@@ -161,13 +175,14 @@ template <class S> struct AttentionMany {
                 else
                     add_page<true>(shared + buffer * PAGE, key0);
             }
-            if (fresh && page % H::PART == H::PART - 1 && page + 1 < end) {
-                leave_part();
+            const bool last = page + 1 == end;
+            if (last || (fresh && page % H::PART == H::PART - 1)) {
+                if (has_left) merge_left();
+                if (!last) leave_part();
                 fresh = false;
             }
             __syncthreads();
         }
-        if (has_left) merge_left();
     }
 };
 
@@ -194,9 +209,9 @@ __device__ __forceinline__ void many_sequence(AttentionMany<S> &m, const Args<10
         m.rows.pos[i] = pos[min(max(token[i], begin), end - 1)];
         m.rows.first[i] = many_first_key<S>(m.rows.pos[i]);
     }
-    m.first_key = __reduce_min_sync(~0u, min(m.rows.first[0], m.rows.first[1]));
+    m.first_key = S::window == 0 ? 0 : __reduce_min_sync(~0u, min(m.rows.first[0], m.rows.first[1]));
     m.last_key = __reduce_max_sync(~0u, max(m.rows.pos[0], m.rows.pos[1]));
-    m.whole_from = __reduce_max_sync(~0u, max(m.rows.first[0], m.rows.first[1]));
+    m.whole_from = S::window == 0 ? 0 : __reduce_max_sync(~0u, max(m.rows.first[0], m.rows.first[1]));
     m.whole_end = __reduce_min_sync(~0u, min(m.rows.pos[0], m.rows.pos[1])) + 1;
     m.load_query(x, score_factor<S>(kv_scale));
     const int32_t slot = ((const int32_t *)a.p[5])[begin];
@@ -222,12 +237,7 @@ template <class S> __device__ void attention_many(const Args<10> &a) {
     using M = AttentionMany<S>;
     const uint32_t n_tok = ((const uint32_t *)a.p[7])[COUNT_TOKENS];
     const int32_t *slot = (const int32_t *)a.p[5];
-    M m;
-    m.shared = shared, m.warp = threadIdx.x / 32, m.lane = threadIdx.x % 32;
-    m.g = m.lane / 4, m.q = m.lane % 4;
-    m.query = (uint4 *)(shared + 2 * M::PAGE + m.warp * M::QUERY);
-    m.left = (float4 *)((uint8_t *)a.p[8] + WORK_COUNTERS_BYTES) +
-             (uint64_t)(blockIdx.x * MANY_WARPS + m.warp) * (M::H::TILES + 1) * 32;
+    M m(shared, a.p[8]);
     const uint32_t blocks = (n_tok + M::TOKENS - 1) / M::TOKENS;
     for (uint32_t item = blockIdx.x; item < blocks * S::kv_heads; item += gridDim.x) {
         // The last tokens of a chunk see the most keys: they come first.
