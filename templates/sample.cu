@@ -314,7 +314,7 @@ __device__ uint64_t sample_part(SampleShared &m, const SamplingRow &r, const Sam
 template <class S> __device__ void sample(const Args<10> &a) {
     typedef SampleLayout<S> Layout;
     static_assert(S::threads == SAMPLE_THREADS, "sums over a block are laid out for this many threads");
-    static_assert(Layout::chunks <= SAMPLE_CHUNKS_MAX, "a vocabulary has at most 262144 ids");
+    static_assert(Layout::chunks <= SAMPLE_CHUNKS_MAX, "a vocabulary has at most 327680 ids");
     static_assert(S::vocab <= S::vocab_rows && S::vocab > 0, "ids are columns of the logits");
     static_assert(S::blocks > 0 && S::shared_bytes >= sizeof(SampleShared),
                   "shared memory for the last block");
@@ -434,7 +434,7 @@ struct SampleQwen3 {
     static constexpr uint32_t threads = SAMPLE_THREADS, shared_bytes = sizeof(SampleShared);
 };
 struct SampleGemma3 {
-    static constexpr uint32_t vocab_rows = 262144, vocab = 262144, rows_max = 64, blocks = 4;
+    static constexpr uint32_t vocab_rows = 262208, vocab = 262145, rows_max = 64, blocks = 4;
     static constexpr uint32_t threads = SAMPLE_THREADS, shared_bytes = sizeof(SampleShared);
 };
 struct SampleOdd {

@@ -5,8 +5,8 @@
 enum {
     SAMPLE_THREADS = 512,
     SAMPLE_CHUNK = 128,    // ids that a warp looks at together
-    SAMPLE_SHARED = 21504, // room for SampleShared
-    SAMPLE_VOCAB_MAX = 1 << 18,
+    SAMPLE_SHARED = 26624, // room for SampleShared
+    SAMPLE_VOCAB_MAX = 2560 * SAMPLE_CHUNK,
     COUNTER_BYTES = 64 << 10
 };
 #define SM_BYTES_PER_CLOCK 40  // of the L2, that one SM takes in

@@ -51,6 +51,21 @@ struct Panel : Sums<1, COLS, 1, WARPS * 32, PARTS> {
         to.load(at + (uint64_t)stage * BYTES, threadIdx.x % 32);
     }
 
+    // What a block works on. It is read again after the products: nothing of it
+    // then takes a register while they run.
+    struct Place {
+        uint32_t n_tok, part, item, block, token0, n_tiles;
+    };
+    template <uint32_t TILES>
+    __device__ __forceinline__ static Place place(const void *counts, uint32_t count) {
+        constexpr uint32_t ROW_BLOCKS = (TILES + BLOCK_TILES - 1) / BLOCK_TILES;
+        Place p = {((const volatile uint32_t *)counts)[count], block_index()};
+        p.item = p.part / PARTS, p.part %= PARTS;
+        p.block = p.item % ROW_BLOCKS, p.token0 = p.item / ROW_BLOCKS * TOKENS;
+        p.n_tiles = min(TILES - p.block * BLOCK_TILES, BLOCK_TILES);
+        return p;
+    }
+
     // Starts the weights of the block's part on their way.
     __device__ __forceinline__ void open(uint32_t part) {
         const uint32_t first = slice_begin(STAGES, part * Base::PART_SLICES),

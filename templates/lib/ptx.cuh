@@ -79,6 +79,14 @@ __device__ __forceinline__ uint32_t ld_global_nc_u16(const void *p) {
     return d;
 }
 
+// blockIdx.x, read anew by every call: a value that the compiler cannot keep in a register from one to the
+// next.
+__device__ __forceinline__ uint32_t block_index() {
+    uint32_t d;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(d));
+    return d;
+}
+
 // Bytes that this launch reads once: not kept in L1.
 __device__ __forceinline__ uint4 ld_global_nc_v4(const void *p) {
     uint4 d;

@@ -8,7 +8,7 @@
 enum : uint32_t {
     SAMPLE_WARPS = 16,
     SAMPLE_CHUNK = 128,
-    SAMPLE_CHUNKS_MAX = 2048,
+    SAMPLE_CHUNKS_MAX = 2560,
     SAMPLE_BINS = 2048,
     AHEAD = 4
 };
