@@ -85,6 +85,7 @@ __device__ __forceinline__ float query_row(const float *x, uint32_t i, uint32_t 
     most = quad_max(most);
     const uint32_t exponent = max(__float_as_uint(most) >> 23, 14u);
     const float factor = __uint_as_float((267 - exponent) << 23);
+    if (D > 64) asm("" : "+l"(x)); // read again, from L1: the row would take too many registers
 #pragma unroll
     for (uint32_t b = 0; b < BLOCKS; b++)
 #pragma unroll

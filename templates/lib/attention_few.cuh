@@ -16,10 +16,11 @@ constexpr uint32_t FEW_WARPS = 8, FEW_TOKENS = 64;
 template <class S> struct AttentionFew {
     using H = Heads<S>;
     static constexpr uint32_t D = H::D, GROUP = H::GROUP, WARP_TILES = (H::TILES + FEW_WARPS - 1) / FEW_WARPS,
-                              KEY_BLOCKS = H::BLOCKS == 2 ? 2 : 1, // blocks of D loaded at a time
-        VALUE_PAGES = WARP_TILES <= 2 ? 8 : 2,                     // pages of V loaded at a time
-        PART_FLOATS = GROUP * (D + 2), PART_SUMS = GROUP * D;
-    static constexpr bool EARLY = S::per_sm == 1 && D <= 128; // registers suffice for all loads at once
+                              PART_FLOATS = GROUP * (D + 2), PART_SUMS = GROUP * D;
+    // Registers suffice for all loads of a round at once; else these blocks of D and these pages of V are
+    // loaded at a time.
+    static constexpr bool EARLY = D <= 128;
+    static constexpr uint32_t KEY_BLOCKS = EARLY ? H::BLOCKS : 1, VALUE_PAGES = EARLY ? 8 : 2;
     static_assert(S::threads == FEW_WARPS * 32, "eight warps");
     static_assert(FEW_TOKENS * S::kv_heads <= WORK_COUNTERS_BYTES / 4,
                   "a counter for each token and KV head");
@@ -38,31 +39,47 @@ template <class S> struct AttentionFew {
     float o[WARP_TILES][4], most[2], sum[2];
 
     __device__ __forceinline__ AttentionFew(Shared &s)
-        : shared(s), warp(threadIdx.x / 32), lane(threadIdx.x % 32), g(lane / 4), q(lane % 4) {}
+        : shared(s), warp(__shfl_sync(~0u, threadIdx.x / 32, 0)), lane(threadIdx.x % 32), g(lane / 4),
+          q(lane % 4) {}
 
     __device__ __forceinline__ void load_keys(uint4 (&k)[KEY_BLOCKS][SCORE_TILES], const uint8_t *page,
-                                              uint32_t b0) const {
+                                              uint32_t b0, bool have) const {
 #pragma unroll
         for (uint32_t b = 0; b < KEY_BLOCKS; b++)
 #pragma unroll
             for (uint32_t t = 0; t < SCORE_TILES; t++) {
                 const uint32_t col = (b0 + b) * 64 + q * 16;
-                k[b][t] = col < D ? ld_global_nc_v4(page + key_row(g, t) * D + col) : make_uint4(0, 0, 0, 0);
+                k[b][t] = make_uint4(0, 0, 0, 0);
+                if (have && col < D) k[b][t] = ld_global_nc_v4(page + key_row(g, t) * D + col);
             }
     }
 
-    // Pages j0 .. of the round, n of which there are; lane j of `offset` has page j's.
-    __device__ __forceinline__ void load_values(uint4 (&v)[VALUE_PAGES][WARP_TILES], uint64_t offset,
+    __device__ __forceinline__ const uint8_t *page_at(uint32_t page) const {
+        return pool + (uint64_t)(uint32_t)table[page % S::pages_per_seq] * S::page_bytes;
+    }
+
+    // The warp's columns of pages j0 .. of the n from `page` on.
+    __device__ __forceinline__ void load_values(uint4 (&v)[VALUE_PAGES][WARP_TILES], uint32_t page,
                                                 uint32_t j0, uint32_t n) const {
+        const uint8_t *at[VALUE_PAGES];
 #pragma unroll
-        for (uint32_t j = 0; j < VALUE_PAGES; j++) {
-            const uint8_t *page = pool + __shfl_sync(~0u, offset, j0 + j) + S::kv_heads * D * PAGE_KEYS +
-                                  warp * WARP_TILES * 8 * PAGE_KEYS + lane * 16;
+        for (uint32_t j = 0; j < VALUE_PAGES; j++) at[j] = page_at(page + min(j0 + j, n - 1));
 #pragma unroll
-            for (uint32_t i = 0; i < WARP_TILES; i++)
-                if (j0 + j < n && warp * WARP_TILES + i < H::TILES)
-                    v[j][i] = ld_global_nc_v4(page + i * 8 * PAGE_KEYS);
-        }
+        for (uint32_t j = 0; j < VALUE_PAGES; j++)
+#pragma unroll
+            for (uint32_t i = 0; i < WARP_TILES; i++) {
+                const uint32_t tile = warp * WARP_TILES + i;
+                v[j][i] = make_uint4(0, 0, 0, 0);
+                if (j0 + j < n && tile < H::TILES)
+                    v[j][i] = ld_global_nc_v4(at[j] + S::kv_heads * D * PAGE_KEYS + tile * 8 * PAGE_KEYS +
+                                              lane * 16);
+            }
+    }
+
+    // V of the warp's page on its way to L2, where registers do not suffice to wait for it.
+    __device__ __forceinline__ void prefetch_values(const uint8_t *page) const {
+        for (uint32_t at = lane * 128; at < D * PAGE_KEYS; at += 32 * 128)
+            prefetch_global_l2(page + S::kv_heads * D * PAGE_KEYS + at);
     }
 
     __device__ __forceinline__ void load_query(const float *x, float factor) {
@@ -82,14 +99,10 @@ template <class S> struct AttentionFew {
         }
     }
 
-    // The warp's own page against the maxima of all pages up to it. All threads; `have`: there is a page.
-    template <bool EDGE>
-    __device__ __forceinline__ void softmax(float (&s)[SCORE_TILES][4], int32_t key0, bool have) {
+    // The warp's own page, whose keys start at key0, against the maxima of all pages up to it. All threads.
+    __device__ __forceinline__ void softmax(float (&s)[SCORE_TILES][4], int32_t key0) {
         float mine[2], before[2] = {most[0], most[1]}, now[2], total[2];
-        if (have)
-            score_finish<S, EDGE>(s, rows, key0, mine);
-        else
-            mine[0] = mine[1] = MASKED;
+        score_finish<S, true>(s, rows, key0, mine);
         if (q == 0) shared.most[warp][g] = mine[0], shared.most[warp][g + 8] = mine[1];
         __syncthreads();
 #pragma unroll
@@ -100,16 +113,14 @@ template <class S> struct AttentionFew {
                 if (w < warp) before[i] = most[i];
                 if (w <= warp) now[i] = most[i];
             }
-        if (have) {
-            score_exp<EDGE>(s, now, total);
+        score_exp<true>(s, now, total);
 #pragma unroll
-            for (uint32_t j = 0; j < PAGE_STEPS; j++) shared.p[warp][j][lane] = probabilities(s, j);
-            if (q == 0) {
+        for (uint32_t j = 0; j < PAGE_STEPS; j++) shared.p[warp][j][lane] = probabilities(s, j);
+        if (q == 0) {
 #pragma unroll
-                for (uint32_t i = 0; i < 2; i++) {
-                    shared.sum[warp][g + 8 * i] = total[i];
-                    shared.alpha[warp][g + 8 * i] = ex2_approx(__fsub_rn(before[i], now[i]));
-                }
+            for (uint32_t i = 0; i < 2; i++) {
+                shared.sum[warp][g + 8 * i] = total[i];
+                shared.alpha[warp][g + 8 * i] = ex2_approx(__fsub_rn(before[i], now[i]));
             }
         }
         __syncthreads();
@@ -146,32 +157,29 @@ template <class S> struct AttentionFew {
     // Up to eight pages from `page` on. `x`: the queries, to be read in the shadow of the first keys; else
     // NULL.
     __device__ __forceinline__ void round(uint32_t page, uint32_t n, const float *x, float factor) {
-        uint64_t offset = 0;
-        if (lane < n) offset = (uint64_t)(uint32_t)table[(page + lane) % S::pages_per_seq] * S::page_bytes;
-        const uint8_t *mine = pool + __shfl_sync(~0u, offset, warp);
-        const bool have = warp < n;
+        const bool have = warp < n; // a page of its own
+        const uint8_t *mine = page_at(page + min(warp, n - 1));
         uint4 k[KEY_BLOCKS][SCORE_TILES], v[VALUE_PAGES][WARP_TILES];
         float s[SCORE_TILES][4] = {};
-        if (have) load_keys(k, mine, 0);
-        if (EARLY) load_values(v, offset, 0, n);
+        load_keys(k, mine, 0, have);
+        if (EARLY)
+            load_values(v, page, 0, n);
+        else if (have)
+            prefetch_values(mine);
         if (x) load_query(x, factor);
-        if (have) {
 #pragma unroll
-            for (uint32_t b0 = 0; b0 < H::BLOCKS; b0 += KEY_BLOCKS) {
-                if (b0) load_keys(k, mine, b0);
+        for (uint32_t b0 = 0; b0 < H::BLOCKS; b0 += KEY_BLOCKS) {
+            if (b0) load_keys(k, mine, b0, have);
 #pragma unroll
-                for (uint32_t b = 0; b < KEY_BLOCKS && b0 + b < H::BLOCKS; b++)
+            for (uint32_t b = 0; b < KEY_BLOCKS; b++)
 #pragma unroll
-                    for (uint32_t t = 0; t < SCORE_TILES; t++) score_tile(s[t], query[b0 + b], k[b][t]);
-            }
+                for (uint32_t t = 0; t < SCORE_TILES; t++) score_tile(s[t], query[b0 + b], k[b][t]);
         }
-        if (!EARLY) load_values(v, offset, 0, n);
-        softmax<true>(s, (int32_t)((page + warp) * PAGE_KEYS), have);
-        add_values(v, (int32_t)(page * PAGE_KEYS), 0, n);
+        softmax(s, have ? (int32_t)((page + warp) * PAGE_KEYS) : INT32_MAX - (int32_t)PAGE_KEYS);
 #pragma unroll
-        for (uint32_t j0 = VALUE_PAGES; j0 < FEW_WARPS; j0 += VALUE_PAGES)
+        for (uint32_t j0 = 0; j0 < FEW_WARPS; j0 += VALUE_PAGES)
             if (j0 < n) {
-                load_values(v, offset, j0, n);
+                if (!EARLY) load_values(v, page, j0, n);
                 add_values(v, (int32_t)(page * PAGE_KEYS), j0, n);
             }
     }
@@ -181,9 +189,8 @@ template <class S> struct AttentionFew {
         most[0] = most[1] = MASKED, sum[0] = sum[1] = 0;
 #pragma unroll
         for (uint32_t i = 0; i < WARP_TILES; i++) o[i][0] = o[i][1] = o[i][2] = o[i][3] = 0;
-        round(begin, min(end - begin, FEW_WARPS), x, factor);
-        for (uint32_t page = begin + FEW_WARPS; page < end; page += FEW_WARPS)
-            round(page, min(end - page, FEW_WARPS), nullptr, 0);
+        for (uint32_t page = begin; page < end; page += FEW_WARPS)
+            round(page, min(end - page, FEW_WARPS), page == begin ? x : nullptr, factor);
     }
 
     // f(row of the group, column, which of the lane's rows, O of two columns)
