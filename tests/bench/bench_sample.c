@@ -18,7 +18,8 @@ static const struct {
 
 int main(void) {
     Kernels k = {0};
-    uint32_t id = kernels_add(&k, "sample vocab_rows=%d vocab=%d rows_max=1", VOCAB, VOCAB), counts[4] = {0, 1}, status;
+    uint32_t id = kernels_add(&k, "sample vocab_rows=%d vocab=%d rows_max=1", VOCAB, VOCAB),
+             counts[4] = {0, 1}, status;
     kernels_compile(&k);
     kernels_use(&k, "v3");
     float *logits = xmalloc(VOCAB * sizeof *logits);
