@@ -73,8 +73,9 @@ __device__ __forceinline__ float query_max(const float *x, float most) {
 }
 
 // Row i of a lane (0: g, 1: g + 8) as fp16 times the power of two that brings its largest value into [2^13,
-// 2^14); returns that power's inverse. x: the row's D floats, or NULL for zeros.
-template <uint32_t D>
+// 2^14); returns that power's inverse. x: the row's D floats, or NULL for zeros; with AGAIN they are read
+// twice, the second time from L1, as they would take too many registers in between.
+template <uint32_t D, bool AGAIN>
 __device__ __forceinline__ float query_row(const float *x, uint32_t i, uint32_t q,
                                            uint32_t (&a)[(D + 63) / 64][PAGE_STEPS][4]) {
     constexpr uint32_t BLOCKS = (D + 63) / 64;
@@ -85,7 +86,7 @@ __device__ __forceinline__ float query_row(const float *x, uint32_t i, uint32_t 
     most = quad_max(most);
     const uint32_t exponent = max(__float_as_uint(most) >> 23, 14u);
     const float factor = __uint_as_float((267 - exponent) << 23);
-    if (D > 64) asm("" : "+l"(x)); // read again, from L1: the row would take too many registers
+    if (AGAIN) asm("" : "+l"(x));
 #pragma unroll
     for (uint32_t b = 0; b < BLOCKS; b++)
 #pragma unroll

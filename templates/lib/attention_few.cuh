@@ -88,7 +88,7 @@ template <class S> struct AttentionFew {
             const uint32_t row = g + 8 * i;
             const float *mine = row < GROUP ? x + row * D : nullptr;
             if (i == 0 || GROUP > 8) {
-                rows.factor[i] = __fmul_rn(factor, query_row<D>(mine, i, q, query));
+                rows.factor[i] = __fmul_rn(factor, query_row<D, (D > 64)>(mine, i, q, query));
             } else {
                 rows.factor[i] = 0;
 #pragma unroll

@@ -62,7 +62,8 @@ template <class S> struct AttentionMany {
     __device__ __forceinline__ void load_query(const float *const (&x)[2], float factor) {
         uint32_t a[H::BLOCKS][PAGE_STEPS][4];
 #pragma unroll
-        for (uint32_t i = 0; i < 2; i++) rows.factor[i] = __fmul_rn(factor, query_row<D>(x[i], i, q, a));
+        for (uint32_t i = 0; i < 2; i++)
+            rows.factor[i] = __fmul_rn(factor, query_row<D, false>(x[i], i, q, a));
 #pragma unroll
         for (uint32_t b = 0; b < H::BLOCKS; b++)
 #pragma unroll
