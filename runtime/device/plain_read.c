@@ -4,7 +4,7 @@
 #include "runtime/base/num.h"
 
 typedef uint64_t Lanes __attribute__((vector_size(32)));
-enum { PIECE = 4 << 20, STREAMS = 4, LANES = 4 };
+enum { PIECE = 1 << 20, STREAMS = 4, LANES = 4 };
 
 typedef struct {
     const uint8_t *data;
