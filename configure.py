@@ -28,6 +28,7 @@ COMPILER_LIBS = ["libyaml", "libpcre2-8", "libutf8proc", "libyajl_s", "libcrypto
 COMMON = "-std=c11 -D_GNU_SOURCE -I. -fno-strict-aliasing -fstack-protector-strong -ffp-contract=off"
 WARN = ("-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Wvla "
         "-Wformat=2 -Wno-format-nonliteral -Wimplicit-fallthrough")
+CARDS = " ".join(f"-gencode arch=compute_{sm},code=sm_{sm}" for sm in (89, 90))  # of the kernels that adallm-rt itself carries
 VARIANTS = {  # folder -> (compiler variable, flags, link flags)
     "release": ("cc", "-O2 -g1", ""),
     "debug": ("cc", "-O0 -g3 -DADALLM_DEBUG", ""),
@@ -77,6 +78,8 @@ def rules(n):
         n.add(f"  description = link $out")
     n.add("rule ar\n  command = rm -f $out && ar crsD $out $in\n  description = ar $out")
     n.add("rule embed\n  command = $python compiler/codegen/embed.py $out $in\n  description = embed $out")
+    n.add("rule embed_bytes\n  command = $python runtime/device/embed.py $out $name $in\n  description = embed $in")
+    n.add(f"rule cuda\n  command = $nvcc -std=c++17 -O3 -I. -fatbin {CARDS} -o $out $in\n  description = nvcc $in")
     n.add("rule script\n  command = $run\n  pool = console\n  description = $run")
     n.add()
 
@@ -106,12 +109,23 @@ def embedded_templates(n, variant):
     return out
 
 
+def embedded_kernels(n, variant):
+    """The plain read travels inside adallm-rt, compiled for every kind of card."""
+    code, generated = "build/gen/plain_read.fatbin", "build/gen/plain_read_code.c"
+    if variant == "release":
+        n.build(code, "cuda", "templates/plain_read.cu", implicit=sources("templates/lib/*.cuh"))
+        n.build(generated, "embed_bytes", code, implicit=["runtime/device/embed.py"], name="plain_read_code")
+    out = f"build/{variant}/gen/plain_read_code.o"
+    n.build(out, f"cc_{variant}", generated)
+    return out
+
+
 def programs(n, variant):
     """Objects, two archives and two programs of one variant; returns what tests link with."""
     base = f"build/{variant}"
     runtime = [f for f in sources("runtime/**/*.c") if f != "runtime/main.c"]
     compiler = [f for f in sources("compiler/**/*.c") if f != "compiler/main.c"]
-    n.build(f"{base}/libruntime.a", "ar", objects(n, variant, runtime))
+    n.build(f"{base}/libruntime.a", "ar", objects(n, variant, runtime) + [embedded_kernels(n, variant)])
     n.build(f"{base}/libcompiler.a", "ar", objects(n, variant, compiler) + [embedded_templates(n, variant)])
     if variant != "fuzz":
         for program, main, libs, system in (

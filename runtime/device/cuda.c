@@ -87,6 +87,16 @@ static bool cuda_replay(Device *d, DeviceGraph *g, Err *e) {
     return cuda_alive(c, e) && cuda_ok(c, cudaGraphLaunch(g->exec, c->stream), e, "a graph replay");
 }
 
+static bool cuda_replay_timed(Device *d, DeviceGraph *g, uint32_t times, double *seconds, Err *e) {
+    Cuda *c = (Cuda *)d;
+    CudaTimer t;
+    if (!cuda_alive(c, e) || !cuda_timer(c, &t, e)) return false;
+    // The first replay hides how long it takes to launch the others.
+    bool ok = cuda_replay(d, g, e) && cuda_ok(c, cudaEventRecord(t.begin, c->stream), e, "cannot record");
+    for (uint32_t i = 0; ok && i < times; i++) ok = cuda_replay(d, g, e);
+    return cuda_timer_end(c, &t, ok, seconds, e);
+}
+
 static void cuda_graph_free(Device *d, DeviceGraph *g) {
     for (DeviceGraph **at = &((Cuda *)d)->graphs; *at; at = &(*at)->next) {
         if (*at != g) continue;
@@ -155,9 +165,11 @@ static const DeviceOps cuda_ops = {
     .capture_end = cuda_capture_end,
     .replay = cuda_replay,
     .graph_free = cuda_graph_free,
+    .replay_timed = cuda_replay_timed,
     .sync = cuda_sync,
     .idle = cuda_idle,
     .memory = cuda_memory,
+    .read_rate = cuda_read_rate,
     .close = cuda_close,
 };
 

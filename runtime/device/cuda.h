@@ -35,6 +35,16 @@ bool cuda_die(Cuda *c, const Err *e);
 // True on cudaSuccess; otherwise the device dies with "WHAT: name: description".
 bool cuda_ok(Cuda *c, cudaError_t error, Err *e, const char *what, ...) __attribute__((format(printf, 4, 5)));
 
+// cuda_read.c
+typedef struct {
+    cudaEvent_t begin, end;
+} CudaTimer;
+bool cuda_timer(Cuda *c, CudaTimer *t, Err *e);
+// Seconds from `begin`, which the caller recorded, to now on the stream. ok: whether what was timed was
+// launched. Ends the timer in any case.
+bool cuda_timer_end(Cuda *c, CudaTimer *t, bool ok, double *seconds, Err *e);
+bool cuda_read_rate(Device *d, const void *data, uint64_t bytes, double *rate, Err *e);
+
 // cuda_copy.c
 bool cuda_alloc(Device *d, uint64_t bytes, void **out, Err *e);
 bool cuda_alloc_host(Device *d, uint64_t bytes, void **out, Err *e);

@@ -11,6 +11,8 @@ typedef struct DeviceCode DeviceCode;     // a loaded code image
 typedef struct DeviceKernel DeviceKernel; // a kernel of an image
 typedef struct DeviceGraph DeviceGraph;   // captured launches
 
+enum { READ_ROUNDS = 3 };
+
 typedef struct {
     DeviceKernel *kernel;
     const char *name; // for messages
@@ -50,10 +52,15 @@ typedef struct {
     bool (*capture_end)(Device *, DeviceGraph **out, Err *);
     bool (*replay)(Device *, DeviceGraph *, Err *);
     void (*graph_free)(Device *, DeviceGraph *);
+    // Replays once, then `times` times one after the other; *seconds is what these took.
+    bool (*replay_timed)(Device *, DeviceGraph *, uint32_t times, double *seconds, Err *);
     bool (*sync)(Device *, Err *);
     // Whether all that was launched has ended. Waits for nothing.
     bool (*idle)(Device *, bool *idle, Err *);
     bool (*memory)(Device *, uint64_t *free_bytes, uint64_t *total_bytes, Err *);
+    // Bytes a second at which the device reads `bytes` of its memory and does nothing else, the best of
+    // READ_ROUNDS.
+    bool (*read_rate)(Device *, const void *data, uint64_t bytes, double *rate, Err *);
     void (*close)(Device *); // frees all that is left
 } DeviceOps;
 

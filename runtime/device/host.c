@@ -9,11 +9,13 @@
 #include <unistd.h>
 
 #include "runtime/base/arena.h"
+#include "runtime/base/log.h"
 #include "runtime/base/num.h"
 #include "runtime/base/pool.h"
 #include "runtime/device/cpu.h"
 #include "runtime/device/drivers.h"
 #include "runtime/device/group.h"
+#include "runtime/device/plain_read.h"
 #include "templates/lib/abi.h"
 
 enum { HOST_ARGS_MAX = 16 };
@@ -146,6 +148,13 @@ static bool host_memory(Device *d, uint64_t *free_bytes, uint64_t *total_bytes, 
         *total_bytes = MIN(*total_bytes, limit);
         *free_bytes = MIN(*free_bytes, limit > used ? limit - used : 0);
     }
+    return true;
+}
+
+static bool host_read_rate(Device *d, const void *data, uint64_t bytes, double *rate, Err *e) {
+    Host *h = (Host *)d;
+    if (!alive(h, e)) return false;
+    *rate = plain_read(h->pool, data, bytes, READ_ROUNDS);
     return true;
 }
 
@@ -349,6 +358,15 @@ static bool host_replay(Device *d, DeviceGraph *g, Err *e) {
     return true;
 }
 
+static bool host_replay_timed(Device *d, DeviceGraph *g, uint32_t times, double *seconds, Err *e) {
+    if (!host_replay(d, g, e)) return false;
+    const double begin = clock_s();
+    for (uint32_t i = 0; i < times; i++)
+        if (!host_replay(d, g, e)) return false;
+    *seconds = clock_s() - begin;
+    return true;
+}
+
 static void drop_graph(DeviceGraph *g) {
     if (g) free(g->steps);
     free(g);
@@ -398,9 +416,11 @@ static const DeviceOps host_ops = {
     .capture_end = host_capture_end,
     .replay = host_replay,
     .graph_free = host_graph_free,
+    .replay_timed = host_replay_timed,
     .sync = host_sync,
     .idle = host_idle,
     .memory = host_memory,
+    .read_rate = host_read_rate,
     .close = host_close,
 };
 

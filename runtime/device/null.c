@@ -176,6 +176,13 @@ static bool null_replay(Device *d, DeviceGraph *g, Err *e) {
     return true;
 }
 
+static bool null_replay_timed(Device *d, DeviceGraph *g, uint32_t times, double *seconds, Err *e) {
+    *seconds = (double)times * (double)g->n_steps * 1e-6;
+    for (uint32_t i = 0; i <= times; i++)
+        if (!null_replay(d, g, e)) return false;
+    return true;
+}
+
 static void drop_graph(DeviceGraph *g) {
     if (g) free(g->steps);
     free(g);
@@ -201,6 +208,12 @@ static bool null_idle(Device *d, bool *idle, Err *e) {
 static bool null_memory(Device *d, uint64_t *free_bytes, uint64_t *total_bytes, Err *e) {
     *free_bytes = *total_bytes = (uint64_t)1 << NULL_FREE_BYTES_LOG2;
     return call(d, "memory", e);
+}
+
+static bool null_read_rate(Device *d, const void *data, uint64_t bytes, double *rate, Err *e) {
+    (void)data, (void)bytes;
+    *rate = 1e9;
+    return call(d, "read_rate", e);
 }
 
 static void null_close(Device *d) {
@@ -229,9 +242,11 @@ static const DeviceOps null_ops = {
     .capture_end = null_capture_end,
     .replay = null_replay,
     .graph_free = null_graph_free,
+    .replay_timed = null_replay_timed,
     .sync = null_sync,
     .idle = null_idle,
     .memory = null_memory,
+    .read_rate = null_read_rate,
     .close = null_close,
 };
 

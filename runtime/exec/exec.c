@@ -4,49 +4,12 @@
 
 #include "runtime/base/log.h"
 #include "runtime/base/num.h"
-#include "runtime/device/device.h"
+#include "runtime/exec/measure.h"
 #include "runtime/exec/pools.h"
-#include "runtime/exec/ranks.h"
+#include "runtime/exec/state.h"
 #include "templates/lib/abi.h"
 
-enum { CODE_IMAGES_MAX = 16, ARGS_MAX = 16, DECODE_PROGRAMS = 4 };
-
-// What one rank holds. All addresses are the device's.
-typedef struct {
-    Device *device;
-    uint8_t *scratch;
-    uint8_t **buffers; // [plan buffers]
-    uint8_t **weights; // [plan weights]
-    DeviceKernel **kernels;
-    DeviceGraph **graphs;  // [plan programs]
-    DeviceGraph **decodes; // [n_decodes]
-} Rank;
-
-// A whole decode step: the programs that up to `rows` rows pick, in the order of their kinds.
-typedef struct {
-    uint32_t rows, programs[DECODE_PROGRAMS];
-} Decode;
-
-struct Exec {
-    Arena arena;
-    const Artifact *a;
-    Ranks *ranks;
-    Rank *rank;       // [n_ranks]
-    Device **devices; // [n_ranks]
-    uint32_t pages[ADA_KV_GROUPS_MAX];
-    uint32_t role[ADA_ROLE_ROLES][ADA_KV_GROUPS_MAX]; // buffer index
-    Decode *decodes;                                  // by rows
-    uint32_t n_decodes;
-    bool eager;
-    const ExecOptions *options; // while opening
-    ExecStartup startup;
-    const ExecStep *step; // the one that runs
-    uint64_t n_steps;     // begun so far
-    uint32_t advanced;    // COUNT_STEP once all that was launched has run
-    uint32_t taken;       // of these, whose tokens were taken
-    bool dead;
-    Err death;
-};
+enum { CODE_IMAGES_MAX = 16, ARGS_MAX = 16 };
 
 const AdaPlan *exec_plan(const Exec *x) { return x->a->plan; }
 Device *exec_device(const Exec *x, uint32_t rank) { return x->devices[rank]; }
@@ -116,10 +79,12 @@ static bool bind_weights(Exec *x, uint32_t rank, Err *e) {
     void *all = NULL;
     if (a->weight_bytes && !d->ops->adopt(d, a->weight_data, a->weight_bytes, &all, e))
         return err_context(e, "weights");
+    k->adopted = all != NULL;
     if (!all && a->plan->n_ranks == 1 && a->weight_bytes && // all of the section is this rank's
         (!d->ops->alloc(d, a->weight_bytes, &all, e) ||
          !d->ops->upload(d, all, a->weight_data, a->weight_bytes, e)))
         return err_context(e, "weights");
+    k->section = all;
     for (uint32_t i = 0; i < a->plan->weights.count; i++) {
         const AdaBinding *b = artifact_binding(a, i, rank);
         void *ptr = all ? (uint8_t *)all + b->offset : NULL;
@@ -153,8 +118,7 @@ static bool load_kernels(Exec *x, Rank *k, Err *e) {
     return true;
 }
 
-static void *arg_address(const Exec *x, const Rank *k, const AdaArg *arg) {
-    (void)x;
+static void *arg_address(const Rank *k, const AdaArg *arg) {
     switch ((AdaArgKind)arg->kind) {
     case ADA_ARG_BUFFER: return k->buffers[arg->index] + arg->offset;
     case ADA_ARG_WEIGHT: return k->weights[arg->index] + arg->offset;
@@ -162,10 +126,17 @@ static void *arg_address(const Exec *x, const Rank *k, const AdaArg *arg) {
     }
 }
 
-static bool launch(const Exec *x, Rank *k, const AdaLaunch *l, Err *e) {
+static bool in_scratch(const Artifact *a, const AdaArg *arg) {
+    return arg->kind == ADA_ARG_BUFFER && a->buffers[arg->index].space == ADA_SPACE_SCRATCH;
+}
+
+bool exec_launch(const Exec *x, Rank *k, const AdaLaunch *l, const AdaLaunch *like, Err *e) {
     void *args[ARGS_MAX];
     Device *d = k->device;
-    for (uint32_t i = 0; i < l->n_args; i++) args[i] = arg_address(x, k, &x->a->args[l->first_arg + i]);
+    for (uint32_t i = 0; i < l->n_args; i++) {
+        const AdaArg *own = &x->a->args[l->first_arg + i];
+        args[i] = arg_address(k, in_scratch(x->a, own) ? &x->a->args[like->first_arg + i] : own);
+    }
     switch ((AdaLaunchKind)l->kind) {
     case ADA_LAUNCH_ALL_REDUCE: return d->ops->all_reduce(d, args[0], l->rows, l->cols, e);
     case ADA_LAUNCH_ALL_GATHER: return d->ops->all_gather(d, args[0], args[1], l->rows, l->cols, e);
@@ -189,7 +160,7 @@ static bool launch_program(const Exec *x, Rank *k, uint32_t program, Err *e) {
     Device *d = k->device;
     for (uint32_t j = 0; j < p->n_launches; j++) {
         const AdaLaunch *l = &x->a->launches[p->first_launch + j];
-        if (launch(x, k, l, e) && (!x->eager || d->ops->sync(d, e))) continue;
+        if (exec_launch(x, k, l, l, e) && (!x->eager || d->ops->sync(d, e))) continue;
         const char *kernel = "collective";
         if (l->kind == ADA_LAUNCH_KERNEL) kernel = artifact_string(x->a, x->a->kernels[l->kernel].name);
         return err_context(e, "%s program for %u rows, launch %u, %s (%s)", program_names[p->kind], p->bucket,
@@ -227,6 +198,11 @@ static uint32_t pick_program(const Exec *x, AdaProgramKind kind, uint32_t count)
             best = i;
     }
     return best;
+}
+
+const AdaProgram *exec_program(const Exec *x, AdaProgramKind kind, uint32_t count) {
+    uint32_t i = pick_program(x, kind, count);
+    return i == UINT32_MAX ? NULL : &x->a->programs[i];
 }
 
 // One decode step for every set of programs that some number of rows picks: the sets change at buckets only.

@@ -1,111 +1,74 @@
-// adallm-rt bench: speed of an artifact beside the speed at which this machine reads its bytes, in one run.
-#include <stdio.h>
-#include <stdlib.h>
+// adallm-rt bench: speed of an artifact beside the speed at which this device reads its bytes, in one run.
+#include "runtime/verbs/bench.h"
 
-#include "runtime/base/cli.h"
+#include <stdlib.h>
+#include <string.h>
+
 #include "runtime/base/log.h"
 #include "runtime/base/num.h"
 #include "runtime/engine/batch.h"
-#include "runtime/verbs/open.h"
 #include "runtime/verbs/verbs.h"
 
-enum { BATCHES_MAX = 16, READ_ROUNDS = 3 };
+enum { BATCHES_MAX = 16, WARM_UP_TOKENS = 3 };
 
 typedef struct {
     const char *batch_list;
-    uint64_t prompt, gen;
+    uint64_t prompt, gen, launches;
+    bool json;
     RunOptions run;
     uint32_t batches[BATCHES_MAX], n_batches;
 } Args;
 
-// ---- the plain read ------------------------------------------------------------------------------
-
-typedef uint64_t Lanes __attribute__((vector_size(32)));
-enum { READ_PIECE = 4 << 20, READ_STREAMS = 4, READ_LANES = 4 };
-
 typedef struct {
-    const uint8_t *data;
-    uint64_t bytes;
-    _Atomic uint64_t sum; // keeps the loads alive
-} PlainRead;
+    const Args *args;
+    Arena *arena;
+    const Artifact *artifact;
+    Exec *exec;
+    BenchReport report;
+} Bench;
 
-// A whole piece, as several streams side by side: one alone does not fill a core's share of the memory.
-static void read_piece(void *ctx, uint32_t i) {
-    PlainRead *r = ctx;
-    const uint8_t *piece = r->data + (uint64_t)i * READ_PIECE;
-    Lanes acc[READ_LANES] = {0};
-    for (uint64_t at = 0; at < READ_PIECE / READ_STREAMS; at += sizeof acc)
-        for (int s = 0; s < READ_STREAMS; s++) {
-            const Lanes *p = (const Lanes *)(piece + s * (READ_PIECE / READ_STREAMS) + at);
-            for (int k = 0; k < READ_LANES; k++) acc[k] ^= p[k];
-        }
-    for (int k = 0; k < READ_LANES; k++) r->sum += acc[k][0] ^ acc[k][1] ^ acc[k][2] ^ acc[k][3];
-}
+// ---- what a step must read -------------------------------------------------------------------------------
 
-// Bytes a second at which all threads together read the weights, the best of a few rounds.
-static double plain_read(const Opened *o) {
-    PlainRead r = {.data = o->artifact.weight_data, .bytes = o->artifact.weight_bytes};
-    uint32_t pieces = (uint32_t)(r.bytes / READ_PIECE); // the rest is less than a piece
-    double best = 0;
-    for (int round = 0; round < READ_ROUNDS; round++) {
-        double begin = clock_s();
-        pool_run(o->pool, pieces, read_piece, &r);
-        best = MAX(best, (double)pieces * READ_PIECE / MAX(clock_s() - begin, 1e-9));
+static const char *const program_names[ADA_PROGRAM_KINDS] = {"?", "body", "head", "sample", "advance"};
+
+// Bytes of weights and KV cache, when `seqs` sequences have `seen` tokens each. The plan assumes a length of
+// its own for attention, the one template that reads the cache.
+static double launch_bytes(const Artifact *a, const AdaLaunch *l, uint32_t seqs, double seen) {
+    if (l->kind != ADA_LAUNCH_KERNEL) return 0;
+    if (strcmp(artifact_string(a, a->kernels[l->kernel].template_), "attention") != 0)
+        return (double)l->bytes_read;
+    for (uint32_t i = 0; i < l->n_args; i++) {
+        const AdaArg *arg = &a->args[l->first_arg + i];
+        if (arg->kind != ADA_ARG_BUFFER || a->buffers[arg->index].role != ADA_ROLE_KV_POOL) continue;
+        const AdaKvGroup *k = &a->plan->kv[a->buffers[arg->index].index];
+        const double token = (double)k->page_bytes / a->plan->page_tokens / k->n_layers;
+        return token * seqs * (k->window ? MIN(seen, (double)k->window) : seen);
     }
-    return best;
+    return 0;
 }
 
-// ---- the model -----------------------------------------------------------------------------------
-
-typedef struct {
-    double prefill_s, decode_s;
-    uint64_t prefill_tokens, decode_tokens;
-    double *steps; // [n_steps] seconds of decode steps
-    uint32_t n_steps;
-} Timing;
-
-// Bytes that the plan says a step of `n` tokens reads: body and head of the smallest buckets that hold it.
-static uint64_t step_bytes(const Artifact *a, uint32_t n) {
-    uint64_t bytes = 0;
+static double step_limit_s(const Bench *b, uint32_t n) {
+    const double seen = (double)b->args->prompt + (double)b->args->gen / 2;
+    double bytes = 0;
     for (uint32_t kind = ADA_PROGRAM_BODY; kind <= ADA_PROGRAM_HEAD; kind++) {
-        const AdaProgram *best = NULL;
-        for (uint32_t i = 0; i < a->plan->programs.count; i++) {
-            const AdaProgram *p = &a->programs[i];
-            if (p->kind == kind && p->bucket >= n && (!best || p->bucket < best->bucket)) best = p;
-        }
-        for (uint32_t i = 0; best && i < best->n_launches; i++)
-            bytes += a->launches[best->first_launch + i].bytes_read;
+        const AdaProgram *p = exec_program(b->exec, (AdaProgramKind)kind, n);
+        for (uint32_t i = 0; i < p->n_launches; i++)
+            bytes += launch_bytes(b->artifact, &b->artifact->launches[p->first_launch + i], n, seen);
     }
-    return bytes;
+    return b->report.read_rate > 0 ? bytes / b->report.read_rate : 0;
 }
 
-static bool add_requests(Batch *b, const Args *x, uint32_t n, uint32_t vocab, int32_t *ids, Err *e) {
+// ---- steps -----------------------------------------------------------------------------------------------
+
+static bool add_requests(const Bench *x, Batch *b, uint32_t n, uint64_t prompt, uint64_t gen, Err *e) {
+    int32_t *ids = ARENA_ARRAY(x->arena, int32_t, prompt);
     for (uint32_t s = 0; s < n; s++) {
-        for (uint64_t i = 0; i < x->prompt; i++) ids[i] = (int32_t)((s * 7919 + i * 104729 + 17) % vocab);
-        Request r = {.ids = ids,
-                     .n_ids = (uint32_t)x->prompt,
-                     .max_tokens = (uint32_t)x->gen,
-                     .sampling = {.top_p = 1}};
+        for (uint64_t i = 0; i < prompt; i++)
+            ids[i] = (int32_t)((s * 7919 + i * 104729 + 17) % x->artifact->plan->vocab);
+        Request r = {
+            .ids = ids, .n_ids = (uint32_t)prompt, .max_tokens = (uint32_t)gen, .sampling = {.top_p = 1}};
         uint32_t slot;
         if (!batch_add(b, &r, &slot, e)) return false;
-    }
-    return true;
-}
-
-static bool time_steps(Batch *b, Timing *t, Err *e) {
-    while (batch_busy(b)) {
-        bool prefill = batch_prefilling(b);
-        const BatchToken *tokens;
-        uint32_t n;
-        double begin = clock_s();
-        if (!batch_step(b, &tokens, &n, e)) return false;
-        double took = clock_s() - begin;
-        if (prefill) {
-            t->prefill_s += took;
-        } else {
-            t->decode_s += took, t->decode_tokens += n;
-            t->steps[t->n_steps++] = took;
-        }
     }
     return true;
 }
@@ -115,30 +78,127 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static void print_row(const Artifact *a, uint32_t n, const Timing *t, double read_rate) {
-    qsort(t->steps, t->n_steps, sizeof *t->steps, by_value);
-    double p50 = t->steps[t->n_steps / 2], p99 = t->steps[(uint64_t)t->n_steps * 99 / 100];
-    double limit_s = (double)step_bytes(a, n) / read_rate, step_s = t->decode_s / t->n_steps;
-    printf("%5u %12.1f %12.1f %10.2f %10.2f %10.2f %11.0f%%\n", n, (double)t->prefill_tokens / t->prefill_s,
-           (double)t->decode_tokens / t->decode_s, step_s * 1e3, p50 * 1e3, p99 * 1e3,
-           100 * limit_s / step_s);
+// Steps are timed by the arrival of their tokens: while the host takes those of one the next one runs.
+static bool time_steps(Batch *b, double *steps, BenchRow *row, Err *e) {
+    const double begin = clock_s();
+    double last = begin;
+    while (batch_busy(b)) {
+        const bool prefill = batch_prefilling(b);
+        const BatchToken *tokens;
+        uint32_t n;
+        if (!batch_step(b, &tokens, &n, e)) return false;
+        if (!n) continue;
+        const double now = clock_s();
+        if (prefill)
+            row->prefill_s = now - begin;
+        else
+            row->decode_tokens += n, row->decode_s += now - last, steps[row->n_steps++] = now - last;
+        last = now;
+    }
+    qsort(steps, row->n_steps, sizeof *steps, by_value);
+    row->p50_s = steps[row->n_steps / 2], row->p99_s = steps[(uint64_t)row->n_steps * 99 / 100];
+    return true;
 }
 
-static bool bench_batch(const Opened *o, const Args *x, uint32_t n, double read_rate, Arena *a, Err *e) {
-    ExecOptions options = run_exec_options(o, &x->run, n);
-    Exec *exec = exec_open(&o->artifact, &options, e);
-    if (!exec) return false;
-    Batch *b = batch_new(exec, 0);
-    Timing t = {.prefill_tokens = x->prompt * n, .steps = ARENA_ARRAY(a, double, x->gen + 1)};
-    int32_t *ids = ARENA_ARRAY(a, int32_t, x->prompt);
-    bool ok = add_requests(b, x, n, o->artifact.plan->vocab, ids, e) && time_steps(b, &t, e);
-    if (ok) print_row(&o->artifact, n, &t, read_rate);
+// The batch still exists afterwards: the device holds the counts and positions of its last step.
+static bool run_batch(const Bench *x, Batch *b, uint32_t n, uint64_t prompt, uint64_t gen, BenchRow *row,
+                      Err *e) {
+    *row = (BenchRow){.batch = n, .prefill_tokens = prompt * n, .limit_s = step_limit_s(x, n)};
+    double *steps = ARENA_ARRAY(x->arena, double, gen + 1);
+    return add_requests(x, b, n, prompt, gen, e) && time_steps(b, steps, row, e);
+}
+
+// The first run of anything is slower: clocks, caches, pages that nobody touched yet.
+static bool warm_up(const Bench *x, uint32_t n, Err *e) {
+    const uint64_t gen = MIN(x->args->gen, (uint64_t)WARM_UP_TOKENS);
+    const uint64_t prompt = MAX(MIN(x->args->prompt, (uint64_t)x->artifact->plan->tokens_max / n), 1);
+    Batch *b = batch_new(x->exec, 0);
+    BenchRow row;
+    bool ok = run_batch(x, b, n, prompt, gen, &row, e);
     batch_free(b);
-    exec_close(exec);
     return ok;
 }
 
+// ---- launches --------------------------------------------------------------------------------------------
+
+static bool seen_before(const Artifact *a, const AdaProgram *p, uint32_t i) {
+    const AdaLaunch *l = &a->launches[p->first_launch];
+    for (uint32_t j = 0; j < i; j++)
+        if (l[j].kind == l[i].kind && l[j].kernel == l[i].kernel) return true;
+    return false;
+}
+
+static bool time_kernel(Bench *x, const AdaProgram *p, uint32_t i, Err *e) {
+    const Artifact *a = x->artifact;
+    const AdaLaunch *l = &a->launches[p->first_launch];
+    BenchLaunch *out = &x->report.launches[x->report.n_launches++];
+    double seconds, bytes = 0;
+    *out = (BenchLaunch){.program = program_names[p->kind],
+                         .kernel = l[i].kind == ADA_LAUNCH_KERNEL
+                                       ? artifact_string(a, a->kernels[l[i].kernel].name)
+                                       : "collective"};
+    for (uint32_t j = i; j < p->n_launches; j++) {
+        if (l[j].kind != l[i].kind || l[j].kernel != l[i].kernel) continue;
+        out->count++;
+        out->predicted_us += (double)l[j].predicted_us;
+        bytes +=
+            launch_bytes(a, &l[j], x->report.launches_row.batch, (double)(x->args->prompt + x->args->gen));
+    }
+    if (!exec_time_launch(x->exec, p, p->first_launch + i, &seconds, e)) return false;
+    out->measured_us = seconds * 1e6, out->predicted_us /= out->count;
+    out->bytes = (uint64_t)(bytes / out->count);
+    return true;
+}
+
+static bool time_launches(Bench *x, Err *e) {
+    const uint32_t n = (uint32_t)x->args->launches;
+    uint32_t most = 0;
+    for (uint32_t kind = ADA_PROGRAM_BODY; kind <= ADA_PROGRAM_SAMPLE; kind++)
+        most += exec_program(x->exec, (AdaProgramKind)kind, n)->n_launches;
+    x->report.launches = ARENA_ARRAY(x->arena, BenchLaunch, most);
+    Batch *b = batch_new(x->exec, 0);
+    bool ok = run_batch(x, b, n, x->args->prompt, x->args->gen, &x->report.launches_row, e);
+    for (uint32_t kind = ADA_PROGRAM_BODY; ok && kind <= ADA_PROGRAM_SAMPLE; kind++) {
+        const AdaProgram *p = exec_program(x->exec, (AdaProgramKind)kind, n);
+        for (uint32_t i = 0; ok && i < p->n_launches; i++)
+            ok = seen_before(x->artifact, p, i) || time_kernel(x, p, i, e);
+    }
+    batch_free(b);
+    return ok;
+}
+
+// ---- the verb --------------------------------------------------------------------------------------------
+
+static bool measure(Bench *x, Err *e) {
+    BenchReport *r = &x->report;
+    const Args *args = x->args;
+    r->startup = exec_startup(x->exec);
+    if (!exec_memory(x->exec, &r->memory, e) || !exec_read_rate(x->exec, &r->read_rate, e)) return false;
+    r->rows = ARENA_ARRAY(x->arena, BenchRow, args->n_batches);
+    if (!args->json) bench_print_head(r);
+    for (uint32_t i = 0; i < args->n_batches; i++) {
+        const uint32_t n = args->batches[i];
+        if (!warm_up(x, n, e)) return false;
+        Batch *b = batch_new(x->exec, 0);
+        bool ok = run_batch(x, b, n, args->prompt, args->gen, &r->rows[r->n_rows++], e);
+        batch_free(b);
+        if (!ok) return false;
+        if (!args->json) bench_print_row(r, &r->rows[i]);
+    }
+    if (args->launches && !time_launches(x, e)) return false;
+    if (args->launches && !args->json) bench_print_launches(r);
+    if (args->json) bench_print_json(r);
+    return true;
+}
+
+static uint32_t largest(const Args *x) {
+    uint32_t most = (uint32_t)x->launches;
+    for (uint32_t i = 0; i < x->n_batches; i++) most = MAX(most, x->batches[i]);
+    return most;
+}
+
 static bool parse_batches(Args *x, Diags *d) {
+    if (!x->batch_list) x->batch_list = "1";
     Str rest = str_of(x->batch_list);
     while (rest.len) {
         const char *comma = memchr(rest.ptr, ',', rest.len);
@@ -156,31 +216,29 @@ static bool parse_batches(Args *x, Diags *d) {
 
 static bool bench(Opened *o, void *ctx, Arena *a, Diags *d) {
     Args *x = ctx;
-    if (!parse_batches(x, d)) return false;
     const AdaPlan *p = o->artifact.plan;
-    for (uint32_t i = 0; i < x->n_batches; i++)
-        if (x->batches[i] > p->seqs_max)
-            return diag_error(d, E_OPTION_VALUE, SPAN_NONE,
-                              "--batch %u: this artifact was compiled for at most %u sequences",
-                              x->batches[i], p->seqs_max);
+    if (!parse_batches(x, d)) return false;
+    if (largest(x) > p->seqs_max)
+        return diag_error(d, E_OPTION_VALUE, SPAN_NONE,
+                          "%u sequences: this artifact was compiled for at most %u", largest(x), p->seqs_max);
     if (x->prompt + x->gen > p->context)
         return diag_error(d, E_CONTEXT, SPAN_NONE,
                           "--prompt %llu and --gen %llu do not fit into the context of %u tokens",
                           (unsigned long long)x->prompt, (unsigned long long)x->gen, p->context);
-    double read_rate = plain_read(o);
-    printf("%s on %s, %llu tokens in, %llu out; a plain read of the %.0f MB of weights: %.1f GB/s\n\n",
-           o->manifest.model, o->artifact.super->target, (unsigned long long)x->prompt,
-           (unsigned long long)x->gen, (double)o->artifact.weight_bytes / 1e6, read_rate / 1e9);
-    printf("batch prefill tok/s  decode tok/s    ms/step   p50 ms     p99 ms   of the read\n");
-    for (uint32_t i = 0; i < x->n_batches; i++) {
-        Err e;
-        if (!bench_batch(o, x, x->batches[i], read_rate, a, &e)) return diag_err(d, SPAN_NONE, &e);
-    }
-    return true;
+    Err e;
+    ExecOptions options = run_exec_options(o, &x->run, largest(x));
+    Bench b = {.args = x,
+               .arena = a,
+               .artifact = &o->artifact,
+               .exec = exec_open(&o->artifact, &options, &e),
+               .report = {.opened = o, .prompt = x->prompt, .gen = x->gen, .open_s = o->open_s}};
+    bool ok = b.exec && measure(&b, &e);
+    exec_close(b.exec);
+    return ok || diag_err(d, SPAN_NONE, &e);
 }
 
 int verb_bench(int argc, char **argv) {
-    Args x = {.batch_list = "1", .prompt = 128, .gen = 64};
+    Args x = {.prompt = 128, .gen = 64};
     const Option options[] = {
         {"--batch", OPT_STRING, "LIST", 0, 0, &x.batch_list, NULL,
          "sequences side by side, as in 1,2,4 (default 1)"},
@@ -188,13 +246,17 @@ int verb_bench(int argc, char **argv) {
          "prompt tokens of each sequence (default 128)"},
         {"--gen", OPT_UINT, "N", 2, 1 << 20, &x.gen, NULL,
          "tokens to generate for each sequence (default 64)"},
+        {"--launches", OPT_UINT, "N", 1, 1024, &x.launches, NULL,
+         "also time every kernel of a decode step of N sequences alone, beside its prediction"},
+        {"--json", OPT_FLAG, NULL, 0, 0, &x.json, NULL, "one JSON object instead of tables"},
         RUN_OPTION_ROWS(&x.run),
     };
     const Command cmd = {
         "adallm-rt bench X.ada [options]",
-        "Measures prefill and decode, and in the same run how fast this machine reads the artifact's "
+        "Measures prefill and decode, and in the same run how fast this device reads the artifact's "
         "weights.\n"
-        "`of the read`: the time such a read of the step's bytes would take, in percent of the step.",
+        "`of the limit`: the time such a read of the step's weights and cache would take, in percent of the "
+        "step.",
         options,
         COUNT_OF(options),
         1,

@@ -2,9 +2,13 @@
 
 #include <string.h>
 
+#include "runtime/base/log.h"
+
 bool opened_open(Opened *o, const char *path, ArtifactDepth depth, uint64_t threads, Err *e) {
+    const double begin = clock_s();
     *o = (Opened){.pool = pool_new((unsigned)threads)};
     o->open = artifact_open(&o->artifact, path, depth, o->pool, e);
+    o->open_s = clock_s() - begin;
     if (o->open && manifest_read(&o->artifact, &o->manifest, e)) return true;
     opened_close(o);
     return false;

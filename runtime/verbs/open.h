@@ -11,6 +11,7 @@ typedef struct {
     Artifact artifact;
     Manifest manifest;
     bool open;
+    double open_s; // that it took: reading and checking
 } Opened;
 
 // threads 0: one per core. False: nothing is open.

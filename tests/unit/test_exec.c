@@ -5,6 +5,7 @@
 
 #include "runtime/device/null.h"
 #include "runtime/exec/exec.h"
+#include "runtime/exec/measure.h"
 #include "runtime/exec/pools.h"
 #include "tests/unit/small_model.h"
 #include "tests/unit/unit.h"
@@ -108,6 +109,31 @@ static void a_decode_step_is_one_replay(void **state) {
     }
 }
 
+// What comes before the kernel runs once; the kernel runs in rounds of a graph that is replayed.
+static void a_kernel_is_timed_alone(void **state) {
+    (void)state;
+    Opened o;
+    Err e;
+    double seconds, rate;
+    ExecMemory memory;
+    open_small(&o, &(ExecOptions){.driver = "null"});
+    Device *d = exec_device(o.x, 0);
+    const AdaProgram *p = exec_program(o.x, ADA_PROGRAM_BODY, 2);
+    assert_true(p && p->bucket >= 2);
+    assert_null(exec_program(o.x, ADA_PROGRAM_BODY, UINT32_MAX));
+    uint64_t launches = null_launches(d);
+    assert_true(exec_time_launch(o.x, p, p->first_launch, &seconds, &e));
+    assert_true(seconds > 0);
+    launches = null_launches(d) - launches;
+    assert_true(launches >= 20 && launches % 4 == 0); // one replay to warm up, three that count
+    assert_true(exec_read_rate(o.x, &rate, &e) && rate > 0);
+    assert_true(exec_memory(o.x, &memory, &e));
+    assert_true(memory.weights == o.artifact.weight_bytes && memory.kv == exec_kv_bytes(o.x) && !memory.rest);
+    null_fail_at(d, null_calls(d) + 1);
+    assert_false(exec_time_launch(o.x, p, p->first_launch, &seconds, &e));
+    close_small(&o);
+}
+
 static void silence_is_an_error(void **state) {
     (void)state;
     Opened o;
@@ -150,9 +176,13 @@ static void pools_get_a_share_of_the_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(budgets_leave_what_is_used),      cmocka_unit_test(pools_take_what_fits),
-        cmocka_unit_test(a_decode_step_is_one_replay),     cmocka_unit_test(failures_name_the_kernel),
-        cmocka_unit_test(pools_get_a_share_of_the_memory), cmocka_unit_test(silence_is_an_error),
+        cmocka_unit_test(budgets_leave_what_is_used),
+        cmocka_unit_test(pools_take_what_fits),
+        cmocka_unit_test(a_decode_step_is_one_replay),
+        cmocka_unit_test(failures_name_the_kernel),
+        cmocka_unit_test(pools_get_a_share_of_the_memory),
+        cmocka_unit_test(a_kernel_is_timed_alone),
+        cmocka_unit_test(silence_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
