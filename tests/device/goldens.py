@@ -8,6 +8,7 @@ from tools import BUILD, NAMES, goldens, mean_kl, relative_error, run
 PLAN_ERROR_MAX = 0.03   # against logits.fp8kv
 MOE_ERROR_MAX = 0.15    # a router flips now and then
 HOST_KL_MAX = 1e-3      # against the host's plan
+MOE_KL_MAX = 5e-2       # a token whose router flips has another expert: seldom, and then by much
 
 
 @pytest.fixture(params=NAMES)
@@ -27,7 +28,7 @@ def test_close_to_transformers_and_to_the_host(name, tmp_path):
     print(f"\nFIGURE {name}: relative error {error:.4f}, mean KL against the host {kl:.2e}")
     assert np.isfinite(got).all()
     assert error <= (MOE_ERROR_MAX if "moe" in name else PLAN_ERROR_MAX)
-    assert kl <= HOST_KL_MAX
+    assert kl <= (MOE_KL_MAX if "moe" in name else HOST_KL_MAX)
 
 
 WAYS = [(2, 64), (3, 7), (1, 1), (1, 7), (8, 64), (4, 1), (16, 3)]  # batch, chunk

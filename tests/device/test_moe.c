@@ -121,7 +121,8 @@ static void check_pairs(const Bench *b, uint32_t form, const uint8_t *out, uint3
         const uint8_t *row = out + p * b->out_pitch;
         expected(b, p, want);
         if (b->gate)
-            check_acts(what, row, want, 1, b->s->n, (uint32_t)b->out_pitch, 2e-3);
+            // Outliers make the bound loose from which the scale of a row follows: fewer bits are left.
+            check_acts(what, row, want, 1, b->s->n, (uint32_t)b->out_pitch, 4e-3);
         else
             check_close(what, (const float *)(const void *)row, want, b->s->n, 2e-4);
     }
