@@ -22,7 +22,7 @@ enum {
 #define FILL_US          2.9    // first weights arrive, last sums are reduced
 #define STREAM_STAGE_US  0.0245 // one SM, one stage of 16 rows x 64 columns, 8 tokens
 #define STREAM_TOKENS_US 0.0090 // and 8 tokens more
-#define PANEL_STAGE_US   0.0082 // one SM, one stage of a row tile for 8 tokens
+#define PANEL_STAGE_US   0.0079 // one SM, one stage of a row tile for 8 tokens, in a block of 12 warps
 #define PANEL_LEAST_US   0.38   // a stage of a block, however small
 #define PART_US          3.0    // the last block adds what the others left
 #define FITTED_GHZ       1.98
@@ -107,9 +107,15 @@ typedef struct {
 // As in templates/lib/panel.cuh: two chunks of four stages.
 static uint64_t panel_shared(uint32_t cols) { return 2ull * 4 * cols * 8 * 128; }
 
+// Fewer warps hide less of what each waits for.
+static double panel_stage_us(uint32_t warps, uint32_t cols) {
+    double slower = cols < 8 || warps >= 12 ? 1 : warps >= 8 ? 1.14 : 1.4;
+    return PANEL_STAGE_US * slower * warps * cols;
+}
+
 static double panel_us(const Product *p, const PanelShape *s) {
     double tile_cols = (double)s->warps * s->cols;
-    double stage = MAX(PANEL_STAGE_US * tile_cols, PANEL_LEAST_US) * p->clock;
+    double stage = MAX(panel_stage_us(s->warps, s->cols), PANEL_LEAST_US) * p->clock;
     stage = MAX(stage, tensor_us(p, tile_cols) / 0.85);
     double blocks = (double)(s->row_blocks * s->token_blocks * s->parts);
     double bytes = blocks * (double)(s->warps * p->stages * p->stage_bytes) / s->parts;
@@ -191,7 +197,7 @@ static void expert_panel(const Product *p, uint64_t experts, uint64_t topk, doub
     schedule(&c, 1, COLS, WARPS, 0);
     choice_add(&c, "per_sm", 1);
     double units = ceil(items * (double)row_blocks / c.grid);
-    double stage = MAX(PANEL_STAGE_US * WARPS * COLS * p->clock, tensor_us(p, WARPS * COLS) / 0.85);
+    double stage = MAX(panel_stage_us(WARPS, COLS) * p->clock, tensor_us(p, WARPS * COLS) / 0.85);
     c.predicted_us = p->t->launch_us + FILL_US + units * ((double)p->stages * stage + 4);
     cuda_consider(p->t, p->ask, p->out, &c);
 }

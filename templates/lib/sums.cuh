@@ -79,7 +79,8 @@ template <uint32_t MT, uint32_t NT, uint32_t WARPS_N, uint32_t THREADS, uint32_t
         if constexpr (PARTS == 1) return true;
         if (!last_arrives(counter)) return false;
         zero(sum);
-#pragma unroll 1
+        // Several slices at a time: each is a way to L2 and back.
+#pragma unroll(MT *NT >= 8 ? 2 : 4)
         for (uint32_t s = 0; s < SLICES; s++)
 #pragma unroll
             for (uint32_t m = 0; m < MT; m++)
