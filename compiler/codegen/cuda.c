@@ -33,6 +33,7 @@ typedef struct {
     bool keep;
     Kernel *kernels;
     KernelFacts *facts;
+    PlanRefusals *refusals;
     CodeImages *out;
     Diags *d;
 } Codegen;
@@ -174,23 +175,30 @@ static uint32_t number_before(Str log, const char *words) {
 }
 
 // A kernel that keeps values in memory is as fast as nobody planned: it is refused.
+static bool refuse(Codegen *c, uint32_t i, uint32_t bytes) {
+    const PlanKernel *k = &c->plan->kernels[i];
+    if (!c->refusals)
+        return diag_error(c->d, E_CODEGEN, SPAN_NONE,
+                          "kernel %s for sm_%u: %u registers are too few, %u bytes are spilled", k->name,
+                          c->sm, c->facts[i].registers, bytes);
+    PlanRefusal *items = ARENA_ARRAY(c->arena, PlanRefusal, c->refusals->n + 1);
+    if (c->refusals->n) memcpy(items, c->refusals->items, c->refusals->n * sizeof *items);
+    items[c->refusals->n++] = (PlanRefusal){*k, arena_printf(c->arena, "spills %u bytes", bytes)};
+    c->refusals->items = items;
+    return true;
+}
+
 static bool check_facts(Codegen *c, uint32_t i) {
     Str log = c->kernels[i].result.log;
-    const char *name = c->plan->kernels[i].name;
     uint32_t stores = number_before(log, " bytes spill stores"),
              stack = number_before(log, " bytes stack frame");
     c->facts[i] = (KernelFacts){.registers = number_before(log, " registers"),
                                 .static_bytes = number_before(log, " bytes smem")};
     if (!c->facts[i].registers)
         return diag_error(c->d, E_CODEGEN, SPAN_NONE,
-                          "kernel %s: ptxas does not say how many registers it has", name);
-    if (stores || stack)
-        return diag_error(
-            c->d, E_CODEGEN, SPAN_NONE,
-            "kernel %s for sm_%u: %u registers are too few, %u bytes are spilled and %u bytes stand "
-            "in a stack frame",
-            name, c->sm, c->facts[i].registers, stores, stack);
-    return true;
+                          "kernel %s: ptxas does not say how many registers it has",
+                          c->plan->kernels[i].name);
+    return !(stores || stack) || refuse(c, i, MAX(stores, stack));
 }
 
 static bool check_all(Codegen *c) {
@@ -236,14 +244,16 @@ static void make_image(Codegen *c) {
 
 bool codegen_cuda(Arena *a, const Plan *p, uint32_t sm, const EmitOptions *o, CodeImages *out, Diags *d) {
     *out = (CodeImages){0};
-    Codegen c = {.arena = a, .plan = p, .sm = sm, .keep = o->dir, .out = out, .d = d};
+    Codegen c = {
+        .arena = a, .plan = p, .sm = sm, .keep = o->dir, .refusals = o->refusals, .out = out, .d = d};
     c.kernels = ARENA_ARRAY(a, Kernel, p->n_kernels + 1);
     c.facts = ARENA_ARRAY(a, KernelFacts, p->n_kernels + 1);
     c.dir = o->dir ? o->dir : folder_temporary(a, d);
     if (!c.dir) return false;
     c.cache = cubin_cache_open(a);
+    uint32_t refused_before = o->refusals ? o->refusals->n : 0;
     bool ok = make_cubins(&c, o->no_cache) && keep_all(&c) && check_all(&c);
-    if (ok) make_image(&c);
+    if (ok && (!o->refusals || o->refusals->n == refused_before)) make_image(&c);
     if (!o->dir) cleanup_remove(c.dir);
     return ok;
 }

@@ -9,6 +9,6 @@
 // that were made before from the same text, templates, compiler and flags come from a cache
 // ($XDG_CACHE_HOME/adallm or ~/.cache/adallm). o->dir keeps instance files, cubins and what ptxas said. The
 // same plan and compiler give the same bytes. Adds E_CODEGEN with the compiler's own words when it is missing
-// or fails, and for a kernel that spills registers to memory.
+// or fails. A kernel that spills registers to memory becomes one of o->refusals, or an error.
 bool codegen_cuda(Arena *a, const Plan *p, uint32_t sm, const EmitOptions *o, CodeImages *out, Diags *d);
 #endif

@@ -25,5 +25,8 @@ typedef struct {
 typedef struct {
     const char *dir; // existing folder that keeps what was made; NULL: nothing is kept
     bool no_cache;   // compile even what the cache has
+    // Takes kernels that can be compiled but are unfit; when there are any, no image is made. NULL: that is
+    // an error.
+    PlanRefusals *refusals;
 } EmitOptions;
 #endif

@@ -77,6 +77,16 @@ typedef struct {
     const char *reason; // "rows_per_block 4: predicted 12.1 us against 9.8 us"
 } PlanRejected;
 
+// A kernel that the compiler of its code found unfit, so that no further plan takes it.
+typedef struct {
+    PlanKernel kernel;
+    const char *reason; // "spills 32 bytes"
+} PlanRefusal;
+typedef struct {
+    PlanRefusal *items;
+    uint32_t n;
+} PlanRefusals;
+
 typedef struct {
     Arena *arena;
     const Graph *graph; // after the last graph pass

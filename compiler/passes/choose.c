@@ -70,21 +70,6 @@ static void base_name(const Step *s, StrBuf *b) {
     }
 }
 
-static bool same_field(const SpecField *a, const SpecField *b) {
-    return a->kind == 'n' ? !strcmp(a->n, b->n) : a->kind == 'f' ? a->f == b->f : a->u == b->u;
-}
-
-static bool same_kernel(const PlanKernel *k, const Step *s, const KernelChoice *c) {
-    if (strcmp(k->template_, s->template_) || k->n_spec != s->n_spec + c->n_schedule ||
-        k->threads != c->threads || k->shared_bytes != c->shared_bytes)
-        return false;
-    for (uint32_t i = 0; i < s->n_spec; i++)
-        if (!same_field(&k->spec[i], &s->spec[i])) return false;
-    for (uint32_t i = 0; i < c->n_schedule; i++)
-        if (!same_field(&k->spec[s->n_spec + i], &c->schedule[i])) return false;
-    return true;
-}
-
 typedef struct {
     Plan *p;
     const PassContext *c;
@@ -103,7 +88,7 @@ static uint32_t intern(Chooser *x, const Step *s, const KernelChoice *choice, bo
     Plan *p = x->p;
     *added = false;
     for (uint32_t i = 0; i < p->n_kernels; i++)
-        if (same_kernel(&p->kernels[i], s, choice)) return i;
+        if (target_kernel_is(&p->kernels[i], s->template_, s->spec, s->n_spec, choice)) return i;
     *added = true;
     StrBuf b = {0};
     base_name(s, &b);
@@ -143,7 +128,11 @@ static bool fits_template(const Step *s) {
 
 // What was rejected is the same for every step of a kernel and bucket: it is told once.
 static bool choose(Chooser *x, Step *s, uint32_t i, uint32_t bucket, uint64_t *told) {
-    KernelAsk ask = {.template_ = s->template_, .spec = s->spec, .n_spec = s->n_spec, .bucket = bucket};
+    KernelAsk ask = {.template_ = s->template_,
+                     .spec = s->spec,
+                     .n_spec = s->n_spec,
+                     .bucket = bucket,
+                     .refusals = x->c->refusals};
     step_cost(s, bucket, x->p->seqs_max, &ask.bytes_read, &ask.bytes_written, &ask.flops);
     KernelAnswer answer;
     const Target *t = x->c->target;

@@ -15,9 +15,10 @@ typedef struct {
     uint32_t vocab;          // ids below this may be sampled; 0: all rows of the logits
     const uint32_t *buckets; // batch sizes of the decode programs
     uint32_t n_buckets;
-    uint32_t prefill_tokens; // most tokens of one prefill step
-    const char *dump_after;  // print the IR after this pass; NULL: none; "all": every pass
-    const char *dump_dir;    // into DIR/<n>_<pass>.ir; NULL: to stdout
+    uint32_t prefill_tokens;      // most tokens of one prefill step
+    const PlanRefusals *refusals; // kernels not to be chosen; NULL: none
+    const char *dump_after;       // print the IR after this pass; NULL: none; "all": every pass
+    const char *dump_dir;         // into DIR/<n>_<pass>.ir; NULL: to stdout
 } PassContext;
 
 // A graph pass builds and returns a new graph (or the one it got when nothing changes), or adds errors and

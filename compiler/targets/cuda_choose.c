@@ -82,11 +82,25 @@ bool cuda_legal(const Target *t, const KernelAsk *ask, const KernelChoice *c, ch
     return false;
 }
 
+static const char *refusal(const KernelAsk *ask, const KernelChoice *c) {
+    for (uint32_t i = 0; ask->refusals && i < ask->refusals->n; i++) {
+        const PlanRefusal *r = &ask->refusals->items[i];
+        if (target_kernel_is(&r->kernel, ask->template_, ask->spec, ask->n_spec, c)) return r->reason;
+    }
+    return NULL;
+}
+
 void cuda_consider(const Target *t, const KernelAsk *ask, KernelAnswer *out, const KernelChoice *c) {
     char reason[REASON_BYTES], what[REASON_BYTES];
     CHECK(c->predicted_us > 0);
     if (!cuda_legal(t, ask, c, reason)) {
         cuda_refuse(out, "%s", reason);
+        return;
+    }
+    const char *why = refusal(ask, c);
+    if (why) {
+        describe(c, what);
+        cuda_refuse(out, "%.80s: %.60s", what, why);
         return;
     }
     bool first = !out->best.grid, better = first || c->predicted_us < out->best.predicted_us;

@@ -11,6 +11,7 @@ typedef struct {
     uint32_t n_spec;
     uint32_t bucket; // tokens or rows
     uint64_t bytes_read, bytes_written, flops;
+    const PlanRefusals *refusals; // kernels not to be chosen; NULL: none
 } KernelAsk;
 
 enum { SCHEDULE_MAX = 8 };
@@ -71,6 +72,9 @@ extern const uint32_t n_targets_cuda;
 // The target of that name; NULL after adding an error at `at` with the nearest name.
 const Target *target_find(Str name, Span at, Diags *d);
 const Target *target_at(uint32_t i); // all of them in order; NULL at the end
+// Whether a kernel is what a step of this template and spec becomes with a choice.
+bool target_kernel_is(const PlanKernel *k, const char *template_, const SpecField *spec, uint32_t n_spec,
+                      const KernelChoice *c);
 // max(bytes / bandwidth, flops / rate) of the whole machine in us: the floor of a launch.
 double target_floor_us(const Target *t, uint64_t bytes, uint64_t flops);
 #endif

@@ -28,7 +28,9 @@ typedef struct {
     const Target *target;
     PassContext passes;
     Plan *plan;
+    Graph *graph; // after the graph passes
     CodeImages code;
+    PlanRefusals refusals;
     StrBuf tokenizer, chat, explain;
     bool has_chat;
     PackSelftest selftest;
@@ -63,7 +65,7 @@ static bool open_model(Compile *c) {
     return true;
 }
 
-static bool make_plan(Compile *c) {
+static bool make_graph(Compile *c) {
     Recipe *r = &c->model.recipe;
     c->target = target_find(str_of(r->target), r->at[RECIPE_target], c->diags);
     if (!c->target) return false;
@@ -81,20 +83,31 @@ static bool make_plan(Compile *c) {
         .n_buckets = r->batch.n,
         .prefill_tokens = (uint32_t)r->chunk,
         .vocab = c->tokenizer.len ? MIN(tokenizer_pack_ids(buf_view(&c->tokenizer)), c->model.vocab_rows) : 0,
+        .refusals = &c->refusals,
         .dump_after = c->opt.dump_after,
         .dump_dir = c->opt.emit_dir};
-    Graph *g = passes_run_graph(c->model.graph, &c->passes, c->diags);
-    if (!g) return false;
-    c->plan = passes_run_plan(g, &c->passes, c->diags);
+    c->graph = passes_run_graph(c->model.graph, &c->passes, c->diags);
+    return c->graph;
+}
+
+static bool make_plan(Compile *c) {
+    c->plan = passes_run_plan(c->graph, &c->passes, c->diags);
     if (!c->plan || !plan_verify(c->plan, c->diags)) return false;
     say(c, "plan", "target %s, %u ranks, %u programs, %u launches, %u kernels", c->target->name,
         c->plan->n_ranks, c->plan->n_programs, c->plan->n_launches, c->plan->n_kernels);
     return true;
 }
 
+// Plan and code. A kernel that spills registers to memory is not taken: the plan is made again without it.
 static bool make_code(Compile *c) {
-    EmitOptions options = {.dir = c->opt.emit_dir, .no_cache = c->opt.no_cache};
-    if (!c->target->emit(c->target, c->arena, c->plan, &options, &c->code, c->diags)) return false;
+    EmitOptions options = {.dir = c->opt.emit_dir, .no_cache = c->opt.no_cache, .refusals = &c->refusals};
+    for (uint32_t refused = 0;; refused = c->refusals.n) {
+        if (!make_plan(c) || !c->target->emit(c->target, c->arena, c->plan, &options, &c->code, c->diags))
+            return false;
+        if (c->refusals.n == refused) break;
+        say(c, "code", "%u kernels spill registers: others are planned for them", c->refusals.n - refused);
+        options.no_cache = false; // what was compiled just now is good enough
+    }
     explain_json(c->plan, c->target, c->code.facts, &c->explain);
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < c->code.n; i++) bytes += c->code.image[i].bytes;
@@ -164,9 +177,9 @@ static bool make_artifact(Compile *c) {
 static bool compile_run(Compile *c) {
     Err e;
     if (!out_check(c->opt.out_path, &e)) return diag_err(c->diags, SPAN_NONE, &e);
-    if (!open_model(c) || !make_text(c) || !make_plan(c)) return false;
+    if (!open_model(c) || !make_text(c) || !make_graph(c)) return false;
     bool ok = make_code(c);
-    if (c->opt.explain) { // a plan whose code fails is explained all the more
+    if (c->opt.explain && c->plan) { // a plan whose code fails is explained all the more
         StrBuf text = {0};
         explain_text(c->plan, c->target, c->code.facts, &text);
         fwrite(text.ptr, 1, text.len, stdout);

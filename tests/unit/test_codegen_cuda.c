@@ -217,6 +217,15 @@ static void spills_are_refused(void **state) {
              "    24 bytes stack frame, 28 bytes spill stores, 28 bytes spill loads\n"
              "ptxas info    : Used 128 registers\n");
     refused(f, "kernel norm_add_h8 for sm_90: 128 registers are too few, 28 bytes are spilled");
+    Diags d = {.arena = &f->arena};
+    CodeImages out;
+    PlanRefusals refusals = {0};
+    EmitOptions o = {.refusals = &refusals}; // whoever plans again is told
+    assert_true(codegen_cuda(&f->arena, &f->plan, 90, &o, &out, &d));
+    assert_int_equal(out.n, 0);
+    assert_int_equal(refusals.n, 2);
+    assert_string_equal(refusals.items[1].kernel.name, "moe_down_x");
+    assert_string_equal(refusals.items[1].reason, "spills 28 bytes");
     put_file(&f->arena, f->dir, "says", "nothing of use\n");
     refused(f, "kernel norm_add_h8: ptxas does not say");
 }

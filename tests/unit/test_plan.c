@@ -95,6 +95,45 @@ static uint64_t spec_u(const PlanKernel *k, const char *key) {
     return 0;
 }
 
+static bool has_kernel(const Plan *p, const PlanKernel *k) {
+    for (uint32_t i = 0; i < p->n_kernels; i++) {
+        const PlanKernel *have = &p->kernels[i];
+        bool same = !strcmp(have->template_, k->template_) && have->n_spec == k->n_spec &&
+                    have->threads == k->threads && have->shared_bytes == k->shared_bytes;
+        for (uint32_t j = 0; same && j < k->n_spec; j++)
+            same = k->spec[j].kind == 'u' ? k->spec[j].u == have->spec[j].u : true;
+        if (same) return true;
+    }
+    return false;
+}
+
+// A kernel of the prefill form is refused again and again: each time another one takes its place, until
+// there is none.
+static void refused_kernels_are_not_chosen(void **state) {
+    (void)state;
+    Arena a = {0};
+    Diags d = {.arena = &a};
+    PlanRefusal refused[64];
+    PlanRefusals refusals = {refused, 0};
+    Model m = open_model(&a, MODELS "llama");
+    PassContext c = context(&a, target_find(STR("h100"), SPAN_NONE, &d), 1);
+    c.refusals = &refusals;
+    Graph *g = passes_run_graph(m.graph, &c, &d);
+    assert_non_null(g);
+    for (Plan *p; (p = passes_run_plan(g, &c, &d));) {
+        uint32_t k = 0;
+        while (strcmp(p->kernels[k].template_, "gate_up") || !spec_u(&p->kernels[k], "tiled")) k++;
+        for (uint32_t i = 0; i < refusals.n; i++) assert_false(has_kernel(p, &refused[i].kernel));
+        assert_true(refusals.n < COUNT_OF(refused));
+        refused[refusals.n++] = (PlanRefusal){p->kernels[k], "spills 32 bytes"};
+    }
+    assert_true(refusals.n > 1);
+    assert_int_equal(diags_first_code(&d), E_NO_KERNEL);
+    assert_non_null(strstr(diags_first_message(&d), "spills 32 bytes"));
+    model_close(&m);
+    arena_free(&a);
+}
+
 // What the launches since the last product fetch: ranges end to end from the start of one weight.
 typedef struct {
     uint32_t weight;
@@ -372,6 +411,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_fixture_has_a_plan),
         cmocka_unit_test(every_fixture_has_a_plan_for_cards),
+        cmocka_unit_test(refused_kernels_are_not_chosen),
         cmocka_unit_test(launches_fetch_for_the_next_product),
         cmocka_unit_test(fusing_changes_no_number),
         cmocka_unit_test(windows_have_rings),
