@@ -1,11 +1,11 @@
 #include "runtime/exec/artifact.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "runtime/base/hash.h"
 #include "runtime/base/num.h"
+#include "runtime/exec/leaves.h"
 #include "runtime/exec/plan_check.h"
 
 enum { SECTIONS_MAX = 64, RANKS_MAX = 64 };
@@ -182,50 +182,12 @@ static bool check_root(const Artifact *a, Str hashes, uint64_t covered, Err *e) 
     return true;
 }
 
-typedef struct {
-    const uint8_t *data, *hashes;
-    uint64_t covered;
-    _Atomic uint32_t first_bad;
-} LeafJob;
-
-static void check_leaf(void *ctx, uint32_t i) {
-    LeafJob *j = ctx;
-    uint64_t at = (uint64_t)i * ADA_LEAF_BYTES;
-    Sha256 h = sha256(j->data + at, MIN(j->covered - at, (uint64_t)ADA_LEAF_BYTES));
-    if (memcmp(h.bytes, j->hashes + (uint64_t)i * 32, 32) == 0) return;
-    uint32_t seen = atomic_load(&j->first_bad);
-    while (i < seen && !atomic_compare_exchange_weak(&j->first_bad, &seen, i)) continue;
-}
-
-static const char *section_at(const Artifact *a, uint64_t offset) {
-    const char *name = "section table";
-    for (uint32_t i = 0; i < a->super->n_sections; i++)
-        if (a->sections[i].offset <= offset) name = artifact_section_name(a->sections[i].kind);
-    return name;
-}
-
-static bool check_leaves(const Artifact *a, Str hashes, uint64_t covered, Pool *pool, Err *e) {
-    LeafJob job = {a->data + ADA_SUPERBLOCK_BYTES, (const uint8_t *)hashes.ptr, covered, UINT32_MAX};
-    uint32_t n = (uint32_t)div_up(covered, ADA_LEAF_BYTES);
-    if (pool)
-        pool_run(pool, n, check_leaf, &job);
-    else
-        for (uint32_t i = 0; i < n; i++) check_leaf(&job, i);
-    uint32_t bad = atomic_load(&job.first_bad);
-    if (bad == UINT32_MAX) return true;
-    uint64_t begin = ADA_SUPERBLOCK_BYTES + (uint64_t)bad * ADA_LEAF_BYTES;
-    uint64_t end = MIN(begin + ADA_LEAF_BYTES, ADA_SUPERBLOCK_BYTES + covered);
-    return err_set(e, E_ARTIFACT_HASH,
-                   "leaf %u (offset %llu to %llu, begins in the %s) does not match its SHA-256", bad,
-                   (unsigned long long)begin, (unsigned long long)end, section_at(a, begin));
-}
-
 static bool check_hashes(const Artifact *a, ArtifactDepth depth, Pool *pool, Err *e) {
     Str hashes;
     CHECK(artifact_section(a, ADA_HASHES, 0, &hashes));
     uint64_t covered = (uint64_t)((const uint8_t *)hashes.ptr - a->data) - ADA_SUPERBLOCK_BYTES;
     if (!check_section_hashes(a, e) || !check_root(a, hashes, covered, e)) return false;
-    return depth == ARTIFACT_STRUCTURE || check_leaves(a, hashes, covered, pool, e);
+    return depth == ARTIFACT_STRUCTURE || leaves_check(a, pool, e);
 }
 
 // ---- self-test -------------------------------------------------------------------------------------------

@@ -230,8 +230,8 @@ static bool bench(Opened *o, void *ctx, Arena *a, Diags *d) {
     Bench b = {.args = x,
                .arena = a,
                .artifact = &o->artifact,
-               .exec = exec_open(&o->artifact, &options, &e),
-               .report = {.opened = o, .prompt = x->prompt, .gen = x->gen, .open_s = o->open_s}};
+               .exec = opened_exec(o, &options, &e),
+               .report = {.opened = o, .prompt = x->prompt, .gen = x->gen}};
     bool ok = b.exec && measure(&b, &e);
     exec_close(b.exec);
     return ok || diag_err(d, SPAN_NONE, &e);

@@ -23,7 +23,6 @@ typedef struct {
 typedef struct {
     const Opened *opened;
     uint64_t prompt, gen;
-    double open_s;
     ExecStartup startup;
     ExecMemory memory;
     double read_rate; // bytes a second; 0: the weights are too few to tell

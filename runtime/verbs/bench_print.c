@@ -57,10 +57,11 @@ void bench_print_head(const BenchReport *r) {
     if (m->rest)
         printf(", context and rest %.1f; beside weights and KV %.1f", mib(m->rest),
                mib(m->scratch + m->states + m->rest));
-    printf("\nstart, ms: read and verify %.1f, device %.1f, weights %.1f, code %.1f, KV pool %.1f, graphs "
-           "%.1f\n\n",
-           r->open_s * 1e3, t->device_s * 1e3, t->weights_s * 1e3, t->code_s * 1e3, t->memory_s * 1e3,
-           t->capture_s * 1e3);
+    printf("\nstart, ms: read %.1f, device %.1f, weights %.1f, code %.1f, KV pool %.1f, graphs %.1f; beside "
+           "them "
+           "hashes %.1f, waited for %.1f\n\n",
+           r->opened->open_s * 1e3, t->device_s * 1e3, t->weights_s * 1e3, t->code_s * 1e3, t->memory_s * 1e3,
+           t->capture_s * 1e3, r->opened->hash_s * 1e3, r->opened->wait_s * 1e3);
     printf("batch prefill tok/s  decode tok/s    ms/step   p50 ms     p99 ms   of the limit\n");
     fflush(stdout);
 }
@@ -129,9 +130,9 @@ void bench_print_json(const BenchReport *r) {
                (unsigned long long)m->states, (unsigned long long)m->rest);
     buf_printf(&out,
                " \"start_ms\": {\"open\": %.3f, \"device\": %.3f, \"weights\": %.3f, \"code\": %.3f, "
-               "\"kv\": %.3f, \"graphs\": %.3f},\n \"rows\": [",
-               r->open_s * 1e3, t->device_s * 1e3, t->weights_s * 1e3, t->code_s * 1e3, t->memory_s * 1e3,
-               t->capture_s * 1e3);
+               "\"kv\": %.3f, \"graphs\": %.3f, \"hashes\": %.3f, \"hashes_waited\": %.3f},\n \"rows\": [",
+               r->opened->open_s * 1e3, t->device_s * 1e3, t->weights_s * 1e3, t->code_s * 1e3,
+               t->memory_s * 1e3, t->capture_s * 1e3, r->opened->hash_s * 1e3, r->opened->wait_s * 1e3);
     for (uint32_t i = 0; i < r->n_rows; i++) {
         buf_puts(&out, i ? ",\n  " : "\n  ");
         put_row(&out, &r->rows[i]);

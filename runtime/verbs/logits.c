@@ -83,7 +83,7 @@ static bool run(const Args *x, Opened *o, Arena *a, Diags *d) {
                           (unsigned long long)x->batch, p->seqs_max);
     if (!ids_read(a, x->ids_path, p->vocab_rows, p->context, ids, d)) return false;
     ExecOptions options = run_exec_options(o, &x->run, (uint32_t)x->batch);
-    Exec *exec = exec_open(&o->artifact, &options, &e);
+    Exec *exec = opened_exec(o, &options, &e);
     bool ok = exec && write_logits(x, exec, ids, a, &e);
     exec_close(exec);
     return ok || diag_err(d, SPAN_NONE, &e);

@@ -6,15 +6,38 @@
 
 bool opened_open(Opened *o, const char *path, ArtifactDepth depth, uint64_t threads, Err *e) {
     const double begin = clock_s();
-    *o = (Opened){.pool = pool_new((unsigned)threads)};
-    o->open = artifact_open(&o->artifact, path, depth, o->pool, e);
-    o->open_s = clock_s() - begin;
-    if (o->open && manifest_read(&o->artifact, &o->manifest, e)) return true;
+    *o = (Opened){.path = path, .pool = pool_new((unsigned)threads)};
+    o->open = artifact_open(&o->artifact, path, ARTIFACT_STRUCTURE, o->pool, e);
+    if (o->open && depth == ARTIFACT_ALL) o->leaves = leaves_begin(&o->artifact, o->pool);
+    if (o->open && manifest_read(&o->artifact, &o->manifest, e)) {
+        o->open_s = clock_s() - begin;
+        return true;
+    }
     opened_close(o);
     return false;
 }
 
+bool opened_verified(Opened *o, Err *e) {
+    if (!o->leaves) return true;
+    const double begin = clock_s();
+    bool ok = leaves_end(o->leaves, false, &o->hash_s, e);
+    o->leaves = NULL;
+    o->wait_s = clock_s() - begin;
+    return ok || err_context(e, "%s", o->path);
+}
+
+Exec *opened_exec(Opened *o, const ExecOptions *options, Err *e) {
+    Err damage;
+    Exec *x = exec_open(&o->artifact, options, e);
+    if (opened_verified(o, &damage)) return x;
+    exec_close(x);
+    *e = damage; // whatever else went wrong may come of it
+    return NULL;
+}
+
 void opened_close(Opened *o) {
+    Err ignored;
+    if (o->leaves) leaves_end(o->leaves, true, &o->hash_s, &ignored);
     if (o->open) artifact_close(&o->artifact);
     pool_free(o->pool);
     *o = (Opened){0};

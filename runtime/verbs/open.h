@@ -3,26 +3,37 @@
 #define ADALLM_VERBS_OPEN_H
 #include "runtime/base/cli.h"
 #include "runtime/exec/exec.h"
+#include "runtime/exec/leaves.h"
 #include "runtime/exec/manifest.h"
 #include "runtime/text/tokenizer.h"
 
 typedef struct {
-    Pool *pool; // freed with the rest
+    const char *path; // the caller's
+    Pool *pool;       // of the leaves while they are hashed; freed with the rest
     Artifact artifact;
     Manifest manifest;
+    Leaves *leaves; // NULL: nothing is being hashed
     bool open;
-    double open_s; // that it took: reading and checking
+    // Seconds: until the structure was known to be right; of hashing all leaves, beside other work; of that,
+    // what somebody had to wait for.
+    double open_s, hash_s, wait_s;
 } Opened;
 
-// threads 0: one per core. False: nothing is open.
+// threads 0: one per core. False: nothing is open. ARTIFACT_ALL begins to hash the leaves and returns:
+// opened_verified or opened_exec waits for them. `path` must outlive it.
 bool opened_open(Opened *o, const char *path, ArtifactDepth depth, uint64_t threads, Err *e);
+// Whether every byte is what its hash says. Nothing of the weights counts before.
+bool opened_verified(Opened *o, Err *e);
+// exec_open, while the leaves are hashed. What it returns is verified.
+Exec *opened_exec(Opened *o, const ExecOptions *options, Err *e);
 void opened_close(Opened *o);
 
 // The tokenizer, in the artifact's arena. E_TOKENIZER when the artifact was compiled without one.
 Tokenizer *opened_tokenizer(Opened *o, Err *e);
 
 // A verb on one artifact: parses the command line, opens the artifact that is its first argument, calls run,
-// prints what went wrong, and returns the exit code. `threads` may be NULL: one thread opens, one per core
+// prints what went wrong, and returns the exit code. With ARTIFACT_ALL run
+// waits for the leaves, through opened_exec. `threads` may be NULL: one thread opens, one per core
 // runs. run adds its errors to `d`.
 typedef bool VerbRun(Opened *o, void *ctx, Arena *a, Diags *d);
 int verb_on_artifact(const Command *cmd, int argc, char **argv, ArtifactDepth depth, const uint64_t *threads,

@@ -39,7 +39,7 @@ bool session_open(Session *s, Err *e) {
     s->tok = opened_tokenizer(&s->opened, e);
     if (!s->tok || (s->options.chat && !open_chat(s, e))) return false;
     ExecOptions o = run_exec_options(&s->opened, &s->options.run, 1);
-    s->exec = exec_open(&s->opened.artifact, &o, e);
+    s->exec = opened_exec(&s->opened, &o, e);
     if (!s->exec) return false;
     s->batch = batch_new(s->exec, 0);
     return true;

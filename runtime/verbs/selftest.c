@@ -28,11 +28,11 @@ static bool measure(void *ctx, uint32_t seq, uint32_t first, uint32_t n, const f
     return true;
 }
 
-static bool selftest(const Opened *o, const RunOptions *r, Err *e) {
+static bool selftest(Opened *o, const RunOptions *r, Err *e) {
     Selftest t;
     if (!artifact_selftest(&o->artifact, &t)) return err_set(e, E_SELFTEST, "this artifact has no self-test");
     ExecOptions options = run_exec_options(o, r, 1);
-    Exec *x = exec_open(&o->artifact, &options, e);
+    Exec *x = opened_exec(o, &options, e);
     if (!x) return false;
     Measure m = {.t = &t, .vocab_rows = o->artifact.plan->vocab_rows};
     ScoreSeq seq = {t.ids, t.n_ids};

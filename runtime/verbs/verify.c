@@ -35,7 +35,8 @@ static bool verify(Opened *o, Err *e) {
     const char *words;
     bool explain;
     Selftest t;
-    if (!verify_text(o, &words, e) || !verify_json(o, ADA_EXPLAIN, &explain, e)) return false;
+    if (!opened_verified(o, e) || !verify_text(o, &words, e) || !verify_json(o, ADA_EXPLAIN, &explain, e))
+        return false;
     printf("superblock       matches its SHA-256, format %u.%u\n", o->artifact.super->major,
            o->artifact.super->minor);
     printf("file             %llu bytes in %u sections, padding zero\n", (unsigned long long)o->artifact.size,
