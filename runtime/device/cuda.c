@@ -173,33 +173,11 @@ static const DeviceOps cuda_ops = {
     .close = cuda_close,
 };
 
-// Says by name why nothing runs here: no driver, one that is too old, no card.
-static bool find_card(Err *e) {
-    int version = 0, n = 0;
-    if (cudaDriverGetVersion(&version) != cudaSuccess || !version)
-        return err_set(e, E_DEVICE,
-                       "no NVIDIA driver is installed here (libcuda.so.1 does not load); artifacts for the "
-                       "host target run without one");
-    cudaError_t error = cudaGetDeviceCount(&n);
-    if (error == cudaErrorInsufficientDriver)
-        return err_set(e, E_DEVICE,
-                       "the NVIDIA driver is too old: it supports CUDA %d.%d, this program needs %d.%d; "
-                       "install a newer driver",
-                       version / 1000, version % 1000 / 10, CUDART_VERSION / 1000,
-                       CUDART_VERSION % 1000 / 10);
-    if (error == cudaErrorNoDevice || (error == cudaSuccess && !n))
-        return err_set(e, E_DEVICE, "the NVIDIA driver finds no GPU here (or CUDA_VISIBLE_DEVICES hides it)");
-    if (error != cudaSuccess)
-        return err_set(e, E_DEVICE, "the NVIDIA driver does not start: %s: %s", cudaGetErrorName(error),
-                       cudaGetErrorString(error));
-    return true;
-}
-
 bool cuda_open(uint32_t n_ranks, uint32_t threads, Device **out, Err *e) {
     if (n_ranks != 1)
         return err_set(e, E_DEVICE, "the CUDA driver runs one rank, not %u; compile with tp 1 for GPUs",
                        n_ranks);
-    if (!find_card(e)) return false;
+    if (!cuda_find_card(e)) return false;
     Cuda *c = xmalloc(sizeof *c);
     *c = (Cuda){.base = {&cuda_ops, 0, 1}, .threads = threads};
     if (cuda_ok(c, cudaSetDevice(0), e, "cannot use GPU 0") &&

@@ -35,6 +35,9 @@ bool cuda_die(Cuda *c, const Err *e);
 // True on cudaSuccess; otherwise the device dies with "WHAT: name: description".
 bool cuda_ok(Cuda *c, cudaError_t error, Err *e, const char *what, ...) __attribute__((format(printf, 4, 5)));
 
+// cuda_cards.c. Says by name why nothing runs here: no driver, one that is too old, no card.
+bool cuda_find_card(Err *e);
+
 // cuda_read.c
 typedef struct {
     cudaEvent_t begin, end;

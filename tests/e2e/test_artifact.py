@@ -2,6 +2,7 @@
 import hashlib
 import json
 import random
+import re
 import signal
 import struct
 import subprocess
@@ -69,6 +70,39 @@ def test_explain(ada):
     for word in ("scratch over time", "linear_", "attention", "predicted", "KV group 1", "considered and not taken"):
         assert word in text
     json.loads(run(ASAN + "adallm-rt", "explain", ada, "--json").stdout)
+
+
+def test_damaged_weights_serve_nobody(ada, tmp_path):
+    """They are hashed while the device takes the weights: every verb that runs waits for the answer."""
+    data, bad = bytearray(ada.read_bytes()), tmp_path / "bad.ada"
+    at, size = find(data, 8)
+    data[at + size // 2] ^= 1
+    bad.write_bytes(data)
+    leaf = f"leaf {(at + size // 2 - 4096) // MIB} (offset"
+    ids = write_ids(tmp_path / "ids.txt", [[1, 2, 3]])
+    for words in (["run", bad, "Hello"], ["logits", bad, "--ids", ids, "-o", tmp_path / "x.npy"], ["selftest", bad], ["bench", bad, "--prompt", 8, "--gen", 4],
+                  ["verify", bad]):
+        done = run(ASAN + "adallm-rt", *words, code=1)
+        assert leaf in done.stderr and str(bad) in done.stderr and not done.stdout
+    assert not (tmp_path / "x.npy").exists()
+
+
+def test_doctor(ada, tmp_path):
+    text = run(ASAN + "adallm-rt", "doctor").stdout
+    assert "host " in text and "cores" in text and "CUDA " in text
+    text = run(ASAN + "adallm-rt", "doctor", ada).stdout
+    assert "needs " in text and "KV cache of one sequence of 96 tokens" in text and "it would run here" in text
+    short = run(ASAN + "adallm-rt", "doctor", ada, "--kv-cache-memory", 1000, code=1)
+    assert "would not run" in short.stdout and "one sequence takes" in short.stderr
+
+
+def test_doctor_names_what_no_card_here_runs(ada, tmp_path):
+    data, other = bytearray(ada.read_bytes()), tmp_path / "other.ada"
+    data[60:64] = struct.pack("<I", 12)  # no such card
+    seal(data)
+    other.write_bytes(data)
+    done = run(ASAN + "adallm-rt", "doctor", other, code=1)
+    assert "would not run" in done.stdout and re.search("no NVIDIA driver|too old|finds no GPU|compile the model for this card", done.stderr)
 
 
 def test_verify_says_what_it_checked(ada):
