@@ -1,6 +1,7 @@
 #include "runtime/exec/exec.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/base/log.h"
 #include "runtime/base/num.h"
@@ -279,7 +280,17 @@ static bool bind(Exec *x, double since, Err *e) {
            ranks_run(x->ranks, capture_programs, x, e) && lap(&since, &t->capture_s);
 }
 
+bool exec_check_kv_dtype(const char *dtype, Err *e) {
+    if (!dtype || !strcmp(dtype, "fp8")) return true;
+    return err_set(
+        e, E_OPTION_VALUE,
+        "a KV cache of %s: the kernels of an artifact write and read E4M3 alone, with the scales of "
+        "its checkpoint; only fp8 is possible",
+        dtype);
+}
+
 Exec *exec_open(const Artifact *a, const ExecOptions *o, Err *e) {
+    if (!exec_check_kv_dtype(o->kv_dtype, e)) return NULL;
     Exec *x = xmalloc(sizeof *x);
     *x = (Exec){.a = a, .options = o, .eager = o->eager};
     set_up(x);

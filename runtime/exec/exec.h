@@ -13,6 +13,7 @@ typedef struct {
     uint32_t seqs;         // sequences that the KV pools hold at full length, memory allowing; 0: all slots
     uint64_t kv_bytes_max; // cap on the KV pools, all ranks together; 0: none
     double memory_share;   // part of the device's memory that may be in use, KV pools included; 0: all
+    const char *kv_dtype;  // of the KV cache: "fp8", the only one there is; NULL: the same
     bool eager;            // launches, each waited for, instead of graphs: a failure names its kernel
 } ExecOptions;
 
@@ -20,6 +21,9 @@ typedef struct {
 typedef struct {
     double device_s, weights_s, code_s, memory_s, capture_s;
 } ExecStartup;
+
+// E_OPTION_VALUE says why a KV cache of another type is refused. NULL is well.
+bool exec_check_kv_dtype(const char *dtype, Err *e);
 
 // The artifact must outlive the Exec. NULL: E_MEMORY when not even one sequence of `context` tokens fits,
 // E_DEVICE.

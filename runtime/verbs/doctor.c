@@ -115,6 +115,7 @@ static bool check_memory(const Doctor *x, const Opened *o, Err *e) {
     const uint64_t fixed = n.weights + n.scratch + n.states;
     const ExecOptions options = run_exec_options(o, &x->run, 1);
     uint64_t free_bytes, total_bytes;
+    if (!exec_check_kv_dtype(options.kv_dtype, e)) return false;
     printf("needs      MiB of %s: weights %.1f, scratch %.1f, states %.1f, KV cache of one sequence of %u "
            "tokens %.1f\n",
            a->super->sm ? "GPU 0" : "the host", mib(n.weights), mib(n.scratch), mib(n.states),

@@ -60,6 +60,7 @@ ExecOptions run_exec_options(const Opened *o, const RunOptions *r, uint32_t seqs
                          .seqs = seqs,
                          .kv_bytes_max = r->kv_bytes,
                          .memory_share = share,
+                         .kv_dtype = r->kv_dtype,
                          .eager = r->eager};
 }
 

@@ -43,6 +43,7 @@ int verb_on_artifact(const Command *cmd, int argc, char **argv, ArtifactDepth de
 typedef struct {
     uint64_t threads, kv_bytes;
     double memory_share;
+    const char *kv_dtype;
     bool eager, has_memory_share;
 } RunOptions;
 
@@ -65,6 +66,14 @@ typedef struct {
          &(o)->kv_bytes,                                                                                     \
          NULL,                                                                                               \
          "size of the KV cache at most, instead of what is left of the memory"},                             \
+        {"--kv-cache-dtype",                                                                                 \
+         OPT_STRING,                                                                                         \
+         "T",                                                                                                \
+         0,                                                                                                  \
+         0,                                                                                                  \
+         &(o)->kv_dtype,                                                                                     \
+         NULL,                                                                                               \
+         "type of the KV cache: fp8, the only one that the kernels read"},                                   \
     {                                                                                                        \
         "--enforce-eager", OPT_FLAG, NULL, 0, 0, &(o)->eager, NULL,                                          \
             "launch kernel by kernel and wait for each, without graphs: a failure names its kernel"          \

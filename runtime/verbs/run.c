@@ -176,7 +176,9 @@ static bool run(const Args *x, Session *s, Diags *d) {
     if (x->system && !s->options.chat)
         return diag_error(d, E_USAGE, SPAN_NONE, "--system needs a chat; this run completes text");
     if (!session_open(s, &e)) return diag_err(d, SPAN_NONE, &e);
-    log_line("load", "ready %.1f ms after the artifact was checked", (clock_s() - begin) * 1e3);
+    log_line(
+        "load", "opened in %.1f ms, ready %.1f ms later; hashes took %.1f, of which %.1f were waited for",
+        s->opened.open_s * 1e3, (clock_s() - begin) * 1e3, s->opened.hash_s * 1e3, s->opened.wait_s * 1e3);
     session_catch_interrupts();
     bool ok = !x->system || session_say(s, "system", str_of(x->system), &e);
     if (x->cli.n_args < 2)

@@ -37,7 +37,7 @@ def test_launches_as_a_table(ada):
 
 
 @pytest.mark.parametrize("options, code", [(["--batch", "17"], 2), (["--batch", "1,x"], 2), (["--batch", ""], 2), (["--gen", "1"], 2), (["--launches", "17"], 2),
-                                           (["--prompt", "5000"], 1)])
+                                           (["--prompt", "5000"], 1), (["--kv-cache-dtype", "fp16"], 2)])
 def test_refusals(ada, options, code):
     done = run("adallm-rt", "bench", ada, *options, code=code)
     assert "error E" in done.stderr and not done.stdout
