@@ -5,11 +5,13 @@
 #define ADALLM_LIB_STREAM_CUH
 #include "templates/lib/stage.cuh"
 
-// Stages in flight a warp: as many as wanted, or somewhat fewer where they divide a slice evenly.
+// Stages in flight a warp: as many as wanted, or fewer (more than half) where a slice of `most` stages then
+// leaves less of its last chunk empty.
 __host__ __device__ constexpr uint32_t stream_depth(uint32_t most, uint32_t wanted) {
+    uint32_t best = wanted;
     for (uint32_t d = wanted; 2 * d > wanted; d--)
-        if (most % d == 0) return d;
-    return wanted < most ? wanted : most;
+        if ((most + d - 1) / d * d < (most + best - 1) / best * best) best = d;
+    return most < best ? most : best;
 }
 
 // Rows of activations, a column each: lane (g, q) reads 32 bytes of row g of every column tile. Columns
