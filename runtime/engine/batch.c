@@ -396,7 +396,8 @@ bool batch_consistent(const Batch *b) {
         for (uint32_t g = 0; g < b->kv.n_groups; g++) holds |= b->kv.groups[g].held[i] != 0;
         if (holds != (s->state != SEQ_FREE)) return false;
         if (s->state != SEQ_FREE &&
-            (s->cached > s->n_ids || s->n_ids > s->limit || s->limit > b->plan->context))
+            (s->cached > s->n_ids + (b->dead ? RING_SLOTS : 0) || // a failed step may leave others in flight
+             s->n_ids > s->limit || s->limit > b->plan->context))
             return false;
     }
     return kv_consistent(&b->kv);
