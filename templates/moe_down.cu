@@ -10,8 +10,8 @@ template <class S> struct MoeDownStore : S {
     static constexpr float softcap = 0;
 };
 
-template <class S, class Item>
-__device__ __forceinline__ void moe_down_item(const Args<7> &a, const Item &item, uint32_t block,
+template <class S>
+__device__ __forceinline__ void moe_down_item(const Args<7> &a, const ExpertItem &item, uint32_t block,
                                               uint8_t *shared) {
     constexpr uint32_t TILES = row_tiles(S::n);
     using Store = MoeDownStore<S>;
@@ -21,8 +21,8 @@ __device__ __forceinline__ void moe_down_item(const Args<7> &a, const Item &item
     const uint8_t *w =
         (const uint8_t *)a.p[1] + (uint64_t)expert * TILES * stages_of(S::k) * stage_bytes(S::format);
     const float *row_scale = (const float *)a.p[2] + (uint64_t)expert * S::n;
-    const auto x_row = [&](uint32_t c) { return h + (uint64_t)item.pair[c] * S::x_pitch; };
-    const auto out_row = [&](uint32_t c) { return out + (uint64_t)item.pair[c] * S::n; };
+    const auto x_row = [&](uint32_t c) { return h + (uint64_t)item.pair(c) * S::x_pitch; };
+    const auto out_row = [&](uint32_t c) { return out + (uint64_t)item.pair(c) * S::n; };
     if constexpr (S::tiled) {
         using P = Panel<S::format, S::k, S::cols, S::groups, 1>;
         __shared__ const uint8_t *row[P::TOKENS];
@@ -61,15 +61,9 @@ template <class S> __device__ void moe_down(const Args<7> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
     constexpr uint32_t TILES = row_tiles(S::n), EACH = S::tiled ? S::groups : S::round,
                        BLOCKS = (TILES + EACH - 1) / EACH;
-    __shared__ Experts<S::experts, S::cols * TILE_TOKENS, S::threads> item;
-    const int32_t *ids = (const int32_t *)a.p[3];
-    const uint32_t n_pairs = ((const uint32_t *)a.p[6])[COUNT_TOKENS] * S::topk;
-    item.open(ids, n_pairs);
-    const uint32_t n_units = item.n_items * BLOCKS;
-    for (uint32_t unit = blockIdx.x; unit < n_units; unit += gridDim.x) {
-        item.find(ids, n_pairs, unit / BLOCKS);
-        moe_down_item<S>(a, item, unit % BLOCKS, shared);
-    }
+    each_expert_unit<S::experts, S::topk, S::cols * TILE_TOKENS, S::threads, BLOCKS>(
+        (const int32_t *)a.p[3], (const uint32_t *)a.p[6],
+        [&](const ExpertItem &item, uint32_t block) { moe_down_item<S>(a, item, block, shared); });
 }
 
 #ifndef INSTANCE

@@ -4,8 +4,8 @@
 #include "templates/lib/product.cuh"
 #include "templates/lib/stream.cuh"
 
-template <class S, class Item>
-__device__ __forceinline__ void moe_gate_up_item(const Args<7> &a, const Item &item, uint32_t block,
+template <class S>
+__device__ __forceinline__ void moe_gate_up_item(const Args<7> &a, const ExpertItem &item, uint32_t block,
                                                  float w_bound, uint8_t *shared) {
     constexpr uint32_t TILES = (S::f + 7) / 8;
     const uint8_t *x = (const uint8_t *)a.p[0];
@@ -14,8 +14,8 @@ __device__ __forceinline__ void moe_gate_up_item(const Args<7> &a, const Item &i
     const uint8_t *w =
         (const uint8_t *)a.p[1] + (uint64_t)expert * TILES * stages_of(S::k) * stage_bytes(S::format);
     const float *row_scale = (const float *)a.p[2] + (uint64_t)expert * 2 * S::f;
-    const auto x_row = [&](uint32_t c) { return x + (uint64_t)(item.pair[c] / S::topk) * S::x_pitch; };
-    const auto out_row = [&](uint32_t c) { return out + (uint64_t)item.pair[c] * S::out_pitch; };
+    const auto x_row = [&](uint32_t c) { return x + (uint64_t)(item.pair(c) / S::topk) * S::x_pitch; };
+    const auto out_row = [&](uint32_t c) { return out + (uint64_t)item.pair(c) * S::out_pitch; };
     if (block == 0)
         for (uint32_t i = threadIdx.x; i < n * STAGE_COLS; i += S::threads)
             product_end_row<S>(x_row(i / STAGE_COLS), out_row(i / STAGE_COLS), w_bound, i % STAGE_COLS);
@@ -56,16 +56,11 @@ template <class S> __device__ void moe_gate_up(const Args<7> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
     constexpr uint32_t TILES = (S::f + 7) / 8, EACH = S::tiled ? S::groups : S::round,
                        BLOCKS = (TILES + EACH - 1) / EACH;
-    __shared__ Experts<S::experts, S::cols * TILE_TOKENS, S::threads> item;
-    const int32_t *ids = (const int32_t *)a.p[4];
-    const uint32_t n_pairs = ((const uint32_t *)a.p[6])[COUNT_TOKENS] * S::topk;
     const float w_bound = *(const float *)a.p[3];
-    item.open(ids, n_pairs);
-    const uint32_t n_units = item.n_items * BLOCKS;
-    for (uint32_t unit = blockIdx.x; unit < n_units; unit += gridDim.x) {
-        item.find(ids, n_pairs, unit / BLOCKS);
-        moe_gate_up_item<S>(a, item, unit % BLOCKS, w_bound, shared);
-    }
+    each_expert_unit<S::experts, S::topk, S::cols * TILE_TOKENS, S::threads, BLOCKS>(
+        (const int32_t *)a.p[4], (const uint32_t *)a.p[6], [&](const ExpertItem &item, uint32_t block) {
+            moe_gate_up_item<S>(a, item, block, w_bound, shared);
+        });
 }
 
 #ifndef INSTANCE

@@ -5,6 +5,47 @@
 #define ADALLM_LIB_EXPERTS_CUH
 #include "templates/lib/args.cuh"
 
+// An item: its expert, and the pairs of its columns.
+struct ExpertItem {
+    uint32_t expert, n;   // n: columns
+    uint32_t mask;        // of the pairs when there are few of them: bit i is pair i
+    const uint32_t *list; // else they stand here; NULL: see mask
+    __device__ __forceinline__ uint32_t pair(uint32_t column) const {
+        if (list) return list[column];
+        uint32_t left = mask;
+        for (uint32_t i = 0; i < column; i++) left &= left - 1;
+        return __ffs(left) - 1;
+    }
+};
+
+// Up to 32 pairs (the smallest batches), at most COLUMNS of them of one expert: every warp finds the items by
+// itself, a pair a lane.
+struct FewExperts {
+    uint32_t id, same, rank; // the pair's expert; pairs of it; experts below it
+    bool first;              // of the pairs of its expert
+    uint32_t n_items;
+
+    // id: of the lane's pair, beyond all experts where there is none.
+    __device__ __forceinline__ void open(uint32_t pair_id, bool valid) {
+        const uint32_t lane = threadIdx.x % 32;
+        id = valid ? pair_id : ~0u;
+        same = __match_any_sync(~0u, id);
+        first = valid && __ffs(same) - 1 == lane;
+        const uint32_t firsts = __ballot_sync(~0u, first);
+        n_items = __popc(firsts);
+        rank = 0;
+        for (uint32_t left = firsts; left; left &= left - 1)
+            rank += __shfl_sync(~0u, id, __ffs(left) - 1) < id;
+    }
+
+    __device__ __forceinline__ ExpertItem find(uint32_t item, uint32_t most) const {
+        const uint32_t lane = __ffs(__ballot_sync(~0u, first && rank == item)) - 1;
+        ExpertItem found = {__shfl_sync(~0u, id, lane), 0, __shfl_sync(~0u, same, lane), nullptr};
+        found.n = min((uint32_t)__popc(found.mask), most);
+        return found;
+    }
+};
+
 template <uint32_t EXPERTS, uint32_t COLUMNS, uint32_t THREADS> struct Experts {
     static_assert(THREADS % 32 == 0, "whole warps");
     static constexpr uint32_t WARPS = THREADS / 32;
@@ -12,7 +53,6 @@ template <uint32_t EXPERTS, uint32_t COLUMNS, uint32_t THREADS> struct Experts {
     uint32_t per_warp[WARPS];
     uint32_t n_items, expert, block;
     uint32_t pair[COLUMNS]; // of the item that find() found
-    uint32_t n;             // of them
 
     // Every thread of the block calls it, once; ends with all in place.
     __device__ __forceinline__ void open(const int32_t *ids, uint32_t n_pairs) {
@@ -39,8 +79,9 @@ template <uint32_t EXPERTS, uint32_t COLUMNS, uint32_t THREADS> struct Experts {
         __syncthreads();
     }
 
-    // Fills expert, pair, n. Every thread of the block calls it; begins and ends with a barrier.
-    __device__ __forceinline__ void find(const int32_t *ids, uint32_t n_pairs, uint32_t item) {
+    // The item stands until the next call. Every thread of the block calls it; begins and ends with a
+    // barrier.
+    __device__ __forceinline__ ExpertItem find(const int32_t *ids, uint32_t n_pairs, uint32_t item) {
         __syncthreads();
         for (uint32_t e = threadIdx.x; e < EXPERTS; e += THREADS)
             if (item >= first[e] && item - first[e] < (count[e] + COLUMNS - 1) / COLUMNS)
@@ -62,8 +103,31 @@ template <uint32_t EXPERTS, uint32_t COLUMNS, uint32_t THREADS> struct Experts {
             if (is && at / COLUMNS == block) pair[at % COLUMNS] = base + lane;
             rank += __popc(all);
         }
-        if (threadIdx.x == 0) n = min(count[expert] - block * COLUMNS, COLUMNS);
         __syncthreads();
+        return {expert, min(count[expert] - block * COLUMNS, COLUMNS), 0, pair};
     }
 };
+
+// Calls use(item, block) for the launch's units of work that are this block's: BLOCKS of them an item.
+template <uint32_t EXPERTS, uint32_t TOPK, uint32_t COLUMNS, uint32_t THREADS, uint32_t BLOCKS, class Use>
+__device__ __forceinline__ void each_expert_unit(const int32_t *ids, const uint32_t *counts, Use use) {
+    __shared__ Experts<EXPERTS, COLUMNS, THREADS> many;
+    const uint32_t lane = threadIdx.x % 32;
+    // The first token's pairs are there whatever the count says.
+    uint32_t id = lane < TOPK ? (uint32_t)ids[lane] : ~0u;
+    const uint32_t n_pairs = counts[COUNT_TOKENS] * TOPK;
+    if (n_pairs <= min(32u, COLUMNS * TOPK)) {
+        if (lane >= TOPK && lane < n_pairs) id = ids[lane];
+        FewExperts few;
+        few.open(id, lane < n_pairs && id < EXPERTS);
+        for (uint32_t unit = blockIdx.x; unit < few.n_items * BLOCKS; unit += gridDim.x) {
+            if (unit != blockIdx.x) __syncthreads(); // shared memory is used again
+            use(few.find(unit / BLOCKS, COLUMNS), unit % BLOCKS);
+        }
+        return;
+    }
+    many.open(ids, n_pairs);
+    for (uint32_t unit = blockIdx.x; unit < many.n_items * BLOCKS; unit += gridDim.x)
+        use(many.find(ids, n_pairs, unit / BLOCKS), unit % BLOCKS);
+}
 #endif
