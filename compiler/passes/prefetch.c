@@ -4,12 +4,14 @@
 #include "compiler/passes/plan_work.h"
 #include "runtime/base/num.h"
 
-// Microseconds in which a launch hardly reads memory: all of a small kernel, the end of a matrix product.
+// Microseconds of memory that a launch can give away: what is left of a small kernel once the first lines are
+// on their way, the end of a matrix product. More would make the launch itself longer: it ends only when
+// memory has taken in its last request.
 enum { PREFETCH_LINE = 128 };
 static const struct {
     const char *template_;
     double idle_us;
-} idle[] = {{"norm_add", 2.5}, {"rope_write", 2.0}, {"attention", 3.0}, {"linear", 0.7}, {"gate_up", 0.7}};
+} idle[] = {{"norm_add", 1.0}, {"rope_write", 0.8}, {"attention", 3.2}, {"linear", 0.7}, {"gate_up", 0.7}};
 
 static double idle_us(const Step *s) {
     for (size_t i = 0; s->template_ && i < COUNT_OF(idle); i++)
