@@ -53,7 +53,7 @@ template <class S> __device__ void gate_up_stream(const Args<8> &a) {
 
 template <class S> __device__ void gate_up_panel(const Args<8> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
-    using P = Panel<S::format, S::k, S::cols, S::groups, S::parts>;
+    using P = Panel<S::format, S::k, S::cols, S::groups, S::round, S::parts>;
     __shared__ const uint8_t *row[P::TOKENS];
     static_assert(S::shared_bytes >= P::shared_bytes && S::threads == P::THREADS, "as cuda_linear.c chooses");
     constexpr uint32_t TILES = (S::f + 7) / 8;
@@ -106,7 +106,8 @@ struct GateUpSampleTwo : GateUpSample {
     static constexpr Act act = ACT_GELU_TANH;
 };
 struct GateUpSamplePanel : GateUpSample {
-    static constexpr uint32_t tiled = 1, cols = 8, groups = 12, threads = 384, shared_bytes = 65536;
+    static constexpr uint32_t tiled = 1, cols = 8, groups = 12, round = 1, threads = 384,
+                              shared_bytes = 65536;
 };
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \

@@ -38,7 +38,7 @@ template <class S> __device__ void linear_stream(const Args<8> &a) {
 
 template <class S> __device__ void linear_panel(const Args<8> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
-    using P = Panel<S::format, S::k, S::cols, S::groups, S::parts>;
+    using P = Panel<S::format, S::k, S::cols, S::groups, S::round, S::parts>;
     __shared__ const uint8_t *row[P::TOKENS];
     static_assert(S::shared_bytes >= P::shared_bytes && S::threads == P::THREADS, "as cuda_linear.c chooses");
     constexpr uint32_t TILES = row_tiles(S::n);
@@ -96,13 +96,16 @@ struct LinearSampleOdd : LinearSample {
     static constexpr uint32_t n = 40, k = 688, out_stride = 104, has_bias = 1, x_pitch = 1424;
 };
 struct LinearSamplePanel : LinearSample {
-    static constexpr uint32_t tiled = 1, cols = 8, groups = 12, threads = 384, shared_bytes = 65536;
+    static constexpr uint32_t tiled = 1, cols = 8, groups = 12, round = 1, threads = 384,
+                              shared_bytes = 65536;
 };
 struct LinearSampleParts : LinearSample {
-    static constexpr uint32_t tiled = 1, cols = 8, groups = 8, parts = 4, threads = 256, shared_bytes = 65536;
+    static constexpr uint32_t tiled = 1, cols = 8, groups = 8, round = 1, parts = 4, threads = 256,
+                              shared_bytes = 65536;
 };
 struct LinearSamplePanelHead : LinearSample {
-    static constexpr uint32_t tiled = 1, cols = 4, groups = 12, threads = 384, shared_bytes = 32768;
+    static constexpr uint32_t tiled = 1, cols = 4, groups = 12, round = 1, threads = 384,
+                              shared_bytes = 32768;
     static constexpr Format format = FORMAT_F16;
 };
 #define SAMPLE(name, S)                                                                                      \

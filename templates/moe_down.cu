@@ -24,7 +24,7 @@ __device__ __forceinline__ void moe_down_item(const Args<7> &a, const ExpertItem
     const auto x_row = [&](uint32_t c) { return h + (uint64_t)item.pair(c) * S::x_pitch; };
     const auto out_row = [&](uint32_t c) { return out + (uint64_t)item.pair(c) * S::n; };
     if constexpr (S::tiled) {
-        using P = Panel<S::format, S::k, S::cols, S::groups, 1>;
+        using P = Panel<S::format, S::k, S::cols, S::groups, S::round, 1>;
         __shared__ const uint8_t *row[P::TOKENS];
         P panel;
         panel.w = w + (uint64_t)block * P::BLOCK_TILES * P::STAGES * P::BYTES;
@@ -59,7 +59,7 @@ __device__ __forceinline__ void moe_down_item(const Args<7> &a, const ExpertItem
 template <class S> __device__ void moe_down(const Args<7> &a) {
     static_assert(S::each, "on a GPU the experts of a token stay apart");
     extern __shared__ __align__(128) uint8_t shared[];
-    constexpr uint32_t TILES = row_tiles(S::n), EACH = S::tiled ? S::groups : S::round,
+    constexpr uint32_t TILES = row_tiles(S::n), EACH = S::tiled ? S::groups * S::round : S::round,
                        BLOCKS = (TILES + EACH - 1) / EACH;
     each_expert_unit<S::experts, S::topk, S::cols * TILE_TOKENS, S::threads, BLOCKS>(
         (const int32_t *)a.p[3], (const uint32_t *)a.p[6],
@@ -74,7 +74,7 @@ struct MoeDownSample {
     static constexpr Format format = FORMAT_NVFP4;
 };
 struct MoeDownSamplePanel : MoeDownSample {
-    static constexpr uint32_t tiled = 1, cols = 8, groups = 8, threads = 256, shared_bytes = 65536;
+    static constexpr uint32_t tiled = 1, cols = 8, groups = 8, round = 1, threads = 256, shared_bytes = 65536;
 };
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \

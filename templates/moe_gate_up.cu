@@ -20,7 +20,7 @@ __device__ __forceinline__ void moe_gate_up_item(const Args<7> &a, const ExpertI
         for (uint32_t i = threadIdx.x; i < n * STAGE_COLS; i += S::threads)
             product_end_row<S>(x_row(i / STAGE_COLS), out_row(i / STAGE_COLS), w_bound, i % STAGE_COLS);
     if constexpr (S::tiled) {
-        using P = Panel<S::format, S::k, S::cols, S::groups, 1>;
+        using P = Panel<S::format, S::k, S::cols, S::groups, S::round, 1>;
         __shared__ const uint8_t *row[P::TOKENS];
         P panel;
         panel.w = w + (uint64_t)block * P::BLOCK_TILES * P::STAGES * P::BYTES;
@@ -54,7 +54,7 @@ __device__ __forceinline__ void moe_gate_up_item(const Args<7> &a, const ExpertI
 
 template <class S> __device__ void moe_gate_up(const Args<7> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
-    constexpr uint32_t TILES = (S::f + 7) / 8, EACH = S::tiled ? S::groups : S::round,
+    constexpr uint32_t TILES = (S::f + 7) / 8, EACH = S::tiled ? S::groups * S::round : S::round,
                        BLOCKS = (TILES + EACH - 1) / EACH;
     const float w_bound = *(const float *)a.p[3];
     each_expert_unit<S::experts, S::topk, S::cols * TILE_TOKENS, S::threads, BLOCKS>(
@@ -72,7 +72,7 @@ struct MoeGateUpSample {
     static constexpr Act act = ACT_SILU;
 };
 struct MoeGateUpSamplePanel : MoeGateUpSample {
-    static constexpr uint32_t tiled = 1, cols = 8, groups = 8, threads = 256, shared_bytes = 65536;
+    static constexpr uint32_t tiled = 1, cols = 8, groups = 8, round = 1, threads = 256, shared_bytes = 65536;
 };
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \

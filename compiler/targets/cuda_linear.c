@@ -100,40 +100,40 @@ static void stream_candidates(const Product *p) {
 // ---- panels ------------------------------------------------------------------------------------
 
 typedef struct {
-    uint32_t cols, warps, parts;
+    uint32_t cols, warps, each, parts; // each: row tiles of a warp
     uint64_t row_blocks, token_blocks, shared, work;
 } PanelShape;
 
 // As in templates/lib/panel.cuh: two chunks of four stages.
 static uint64_t panel_shared(uint32_t cols) { return 2ull * 4 * cols * 8 * 128; }
 
-// Fewer warps hide less of what each waits for.
-static double panel_stage_us(uint32_t warps, uint32_t cols) {
+// Fewer warps hide less of what each waits for; two row tiles a warp share the activations that it reads.
+static double panel_stage_us(uint32_t warps, uint32_t each, uint32_t cols) {
     double slower = cols < 8 || warps >= 12 ? 1 : warps >= 8 ? 1.14 : 1.4;
-    return PANEL_STAGE_US * slower * warps * cols;
+    return PANEL_STAGE_US * (each > 1 ? 0.74 : slower) * warps * each * cols;
 }
 
 static double panel_us(const Product *p, const PanelShape *s) {
-    double tile_cols = (double)s->warps * s->cols;
-    double stage = MAX(panel_stage_us(s->warps, s->cols), PANEL_LEAST_US) * p->clock;
+    double tile_cols = (double)s->warps * s->each * s->cols;
+    double stage = MAX(panel_stage_us(s->warps, s->each, s->cols), PANEL_LEAST_US) * p->clock;
     stage = MAX(stage, tensor_us(p, tile_cols) / 0.85);
     double blocks = (double)(s->row_blocks * s->token_blocks * s->parts);
-    double bytes = blocks * (double)(s->warps * p->stages * p->stage_bytes) / s->parts;
+    double bytes = blocks * (double)(s->warps * s->each * p->stages * p->stage_bytes) / s->parts;
     double waves = (double)div_up((uint64_t)blocks, p->t->units);
     double us = MAX(waves * (double)p->stages / s->parts * stage, memory_us(p, bytes / p->t->units));
     double left = (double)(s->row_blocks * s->token_blocks) * (double)s->work; // written, then read, in L2
     return p->t->launch_us + FILL_US + us + (s->parts > 1 ? PART_US + left / (p->t->dram_gbs * 1e3) : 0);
 }
 
-static void panel_candidate(const Product *p, uint32_t cols, uint32_t warps, uint32_t parts) {
-    PanelShape s = {cols, warps, parts, .shared = panel_shared(cols)};
-    s.row_blocks = div_up(p->tiles, warps);
+static void panel_candidate(const Product *p, uint32_t cols, uint32_t warps, uint32_t each, uint32_t parts) {
+    PanelShape s = {cols, warps, each, parts, .shared = panel_shared(cols)};
+    s.row_blocks = div_up(p->tiles, warps * each);
     s.token_blocks = div_up(p->ask->bucket, cols * 8);
     uint64_t items = s.row_blocks * s.token_blocks;
-    s.work = parts > 1 ? (uint64_t)SLICES * cols * warps * 32 * 16 : 0;
+    s.work = parts > 1 ? (uint64_t)SLICES * each * cols * warps * 32 * 16 : 0;
     if (parts > 1 && (items > WORK_COUNTERS || items * s.work > WORK_MAX)) return;
     KernelChoice c = {.grid = (uint32_t)(items * parts), .threads = warps * 32, .shared_bytes = s.shared};
-    schedule(&c, 1, cols, warps, 0);
+    schedule(&c, 1, cols, warps, each);
     choice_add(&c, "parts", parts);
     choice_add(&c, "per_sm", 1);
     c.work_bytes = parts > 1 ? WORK_COUNTERS_BYTES + items * s.work : 0;
@@ -141,13 +141,19 @@ static void panel_candidate(const Product *p, uint32_t cols, uint32_t warps, uin
     cuda_consider(p->t, p->ask, p->out, &c);
 }
 
+// What the registers of a thread hold: 168 with 12 warps, 255 with 8.
+static bool panel_fits(const Product *p, uint32_t cols, uint32_t warps, uint32_t each) {
+    bool nvfp4 = p->stage_bytes == 576;
+    return each == 1 ? warps <= 8 || nvfp4 || cols < 8 : nvfp4 && warps == 8 && cols == 8;
+}
+
 static void panel_candidates(const Product *p) {
     static const uint32_t warps[] = {4, 8, 12};
     uint32_t cols = p->ask->bucket <= 32 ? 4 : 8;
     for (size_t i = 0; i < COUNT_OF(warps); i++)
-        for (uint32_t parts = 1; parts <= SLICES; parts *= 2)
-            if (warps[i] <= 8 || p->stage_bytes == 576 || cols < 8) // 168 registers a thread do not hold it
-                panel_candidate(p, cols, warps[i], parts);
+        for (uint32_t each = 1; each <= 2; each++)
+            for (uint32_t parts = 1; parts <= SLICES && panel_fits(p, cols, warps[i], each); parts *= 2)
+                panel_candidate(p, cols, warps[i], each, parts);
 }
 
 static void product_candidates(const Target *t, const KernelAsk *ask, KernelAnswer *out, uint64_t tiles) {
@@ -194,10 +200,10 @@ static void expert_panel(const Product *p, uint64_t experts, uint64_t topk, doub
     KernelChoice c = {.grid = (uint32_t)MIN(most, (uint64_t)p->t->units),
                       .threads = WARPS * 32,
                       .shared_bytes = panel_shared(COLS)};
-    schedule(&c, 1, COLS, WARPS, 0);
+    schedule(&c, 1, COLS, WARPS, 1);
     choice_add(&c, "per_sm", 1);
     double units = ceil(items * (double)row_blocks / c.grid);
-    double stage = MAX(panel_stage_us(WARPS, COLS) * p->clock, tensor_us(p, WARPS * COLS) / 0.85);
+    double stage = MAX(panel_stage_us(WARPS, 1, COLS) * p->clock, tensor_us(p, WARPS * COLS) / 0.85);
     c.predicted_us = p->t->launch_us + FILL_US + units * ((double)p->stages * stage + 4);
     cuda_consider(p->t, p->ask, p->out, &c);
 }

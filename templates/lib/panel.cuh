@@ -1,18 +1,18 @@
-// The form of a matrix product for 17 to 64 tokens: every warp of a block owns one row tile and streams its
-// weights from memory through registers, as in stream.cuh; the activations pass through shared memory in
-// chunks of CHUNK stages, for all warps.
+// The form of a matrix product for 17 to 64 tokens: every warp of a block owns MT row tiles and streams
+// their weights from memory through registers, as in stream.cuh; the activations pass through shared memory
+// in chunks of CHUNK stages, for all warps.
 #ifndef ADALLM_LIB_PANEL_CUH
 #define ADALLM_LIB_PANEL_CUH
 #include "templates/lib/sums.cuh"
 
-template <Format F, uint32_t K, uint32_t COLS, uint32_t WARPS, uint32_t PARTS>
-struct Panel : Sums<1, COLS, 1, WARPS * 32, PARTS> {
-    using Base = Sums<1, COLS, 1, WARPS * 32, PARTS>;
+template <Format F, uint32_t K, uint32_t COLS, uint32_t WARPS, uint32_t MT, uint32_t PARTS>
+struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
+    using Base = Sums<MT, COLS, 1, WARPS * 32, PARTS>;
     static constexpr uint32_t STAGES = stages_of(K), BYTES = stage_bytes(F), TOKENS = COLS * TILE_TOKENS;
-    static constexpr uint32_t THREADS = WARPS * 32, BLOCK_TILES = WARPS;
+    static constexpr uint32_t THREADS = WARPS * 32, BLOCK_TILES = WARPS * MT;
     static constexpr uint32_t CHUNK = 4, BUFFERS = 2, STAGE_BYTES = TOKENS * 128,
                               CHUNK_BYTES = CHUNK * STAGE_BYTES;
-    static constexpr uint32_t DEPTH = F == FORMAT_NVFP4 ? CHUNK : CHUNK / 2; // stages in flight a warp
+    static constexpr uint32_t DEPTH = F == FORMAT_NVFP4 ? CHUNK / MT : CHUNK / 2 / MT; // stages in flight
     static constexpr uint32_t GROUP = 4; // products into the same sums are so many apart
     static constexpr bool EVEN = STAGES % (SLICES * CHUNK) == 0; // slices end where chunks do
     static constexpr uint32_t shared_bytes = BUFFERS * CHUNK_BYTES;
@@ -22,15 +22,16 @@ struct Panel : Sums<1, COLS, 1, WARPS * 32, PARTS> {
     uint32_t n_tiles;          // of them, at most BLOCK_TILES; the others are read as the last one
     const uint8_t *const *row; // [TOKENS] in shared memory: rows of activations; NULL: none
     uint8_t *shared;
-    const uint8_t *at; // stage 0 of the warp's tile
-    Stage<F> ring[DEPTH];
+    const uint8_t *at[MT]; // stage 0 of the warp's tiles
+    Stage<F> ring[DEPTH][MT];
 
-    __device__ __forceinline__ void multiply(const Stage<F> &stage, const uint8_t *x) {
+    __device__ __forceinline__ void multiply(const Stage<F> (&stage)[MT], const uint8_t *x) {
         const uint32_t lane = threadIdx.x % 32;
 #pragma unroll
         for (uint32_t half = 0; half < 2; half++) { // two k-steps each
-            uint32_t a[2][4];
-            stage.pair(half, a);
+            uint32_t a[MT][2][4];
+#pragma unroll
+            for (uint32_t m = 0; m < MT; m++) stage[m].pair(half, a[m]);
 #pragma unroll
             for (uint32_t n0 = 0; n0 < COLS; n0 += GROUP) {
                 uint4 b[GROUP];
@@ -39,16 +40,21 @@ struct Panel : Sums<1, COLS, 1, WARPS * 32, PARTS> {
                     b[n] = load_tokens(x + (n0 + n) * TILE_TOKENS * 128, lane / 4, lane % 4, half);
 #pragma unroll
                 for (uint32_t n = 0; n < GROUP; n++)
-                    mma_m16n8k16_f32_f16(this->acc[0][n0 + n], a[0], b[n].x, b[n].y);
+#pragma unroll
+                    for (uint32_t m = 0; m < MT; m++)
+                        mma_m16n8k16_f32_f16(this->acc[m][n0 + n], a[m][0], b[n].x, b[n].y);
 #pragma unroll
                 for (uint32_t n = 0; n < GROUP; n++)
-                    mma_m16n8k16_f32_f16(this->acc[0][n0 + n], a[1], b[n].z, b[n].w);
+#pragma unroll
+                    for (uint32_t m = 0; m < MT; m++)
+                        mma_m16n8k16_f32_f16(this->acc[m][n0 + n], a[m][1], b[n].z, b[n].w);
             }
         }
     }
 
-    __device__ __forceinline__ void load(uint32_t stage, Stage<F> &to) const {
-        to.load(at + (uint64_t)stage * BYTES, threadIdx.x % 32);
+    __device__ __forceinline__ void load(uint32_t stage, Stage<F> (&to)[MT]) const {
+#pragma unroll
+        for (uint32_t m = 0; m < MT; m++) to[m].load(at[m] + (uint64_t)stage * BYTES, threadIdx.x % 32);
     }
 
     // What a block works on. It is read again after the products: nothing of it
@@ -70,7 +76,9 @@ struct Panel : Sums<1, COLS, 1, WARPS * 32, PARTS> {
     __device__ __forceinline__ void open(uint32_t part) {
         const uint32_t first = slice_begin(STAGES, part * Base::PART_SLICES),
                        end = slice_begin(STAGES, (part + 1) * Base::PART_SLICES);
-        at = w + (uint64_t)min(threadIdx.x / 32, n_tiles - 1) * STAGES * BYTES;
+#pragma unroll
+        for (uint32_t m = 0; m < MT; m++)
+            at[m] = w + (uint64_t)min(threadIdx.x / 32 * MT + m, n_tiles - 1) * STAGES * BYTES;
 #pragma unroll
         for (uint32_t d = 0; d < DEPTH; d++)
             if (first + d < end) load(first + d, ring[d]);
