@@ -15,8 +15,10 @@ enum {
     MANY_ROWS = 64
 };
 #define LIKELY_KEYS 1024 // that a token sees, for predictions
-#define FEW_US      4.0  // first keys arrive, maxima and probabilities go round
-#define PAGE_US     1.0  // a warp of the prefill form, a page of head_dim 128
+#define FEW_US      8.5 // of the decode form: first keys arrive, maxima and probabilities go round, parts merge
+#define FEW_SHARE   0.62 // of the memory's rate that it reaches
+#define MANY_US     4.0  // first keys of the prefill form
+#define PAGE_US     1.4  // a warp of it, a page of head_dim 128
 
 typedef struct {
     uint64_t heads, kv_heads, dim, group, pages;
@@ -61,7 +63,7 @@ static void few(const Target *t, const KernelAsk *ask, KernelAnswer *out, const 
     choice_add(&c, "per_sm", 1);
     double keys = (double)MIN((uint64_t)LIKELY_KEYS, s->pages * PAGE_KEYS);
     double bytes = ask->bucket * keys * (double)(s->kv_heads * s->dim) * 2;
-    c.predicted_us = t->launch_us + FEW_US + bytes / (t->dram_gbs * 1e3);
+    c.predicted_us = t->launch_us + FEW_US + bytes / (t->dram_gbs * 1e3 * FEW_SHARE);
     cuda_consider(t, ask, out, &c);
 }
 
@@ -77,7 +79,7 @@ static void many(const Target *t, const KernelAsk *ask, KernelAnswer *out, const
     choice_add(&c, "per_sm", per_sm);
     c.work_bytes = COUNTER_BYTES + (uint64_t)c.grid * MANY_WARPS * (s->dim / 8 + 1) * 512;
     double pages = (double)MIN((uint64_t)LIKELY_KEYS / PAGE_KEYS, s->pages);
-    c.predicted_us = t->launch_us + FEW_US +
+    c.predicted_us = t->launch_us + MANY_US +
                      (double)div_up(items, c.grid) * pages * PAGE_US * (double)s->dim / 128 * per_sm;
     cuda_consider(t, ask, out, &c);
 }

@@ -20,45 +20,49 @@ template <class S> __device__ __forceinline__ uint32_t few_first_key(uint32_t po
     return S::window != 0 && pos >= S::window ? pos - S::window + 1 : 0;
 }
 
-// The tokens of a launch, two a lane, and where the items of each end.
-template <class S> struct FewTokens {
-    uint32_t pos[2], slot[2], end[2], total; // `end`: parts of the tokens up to this one
+// The tokens of a launch, in shared memory: registers are scarce. Every warp writes all of it, the same
+// values, and reads what it wrote: none waits for another.
+struct FewTokens {
+    uint32_t pos[FEW_TOKENS], slot[FEW_TOKENS], end[FEW_TOKENS]; // `end`: parts of the tokens up to this one
 
-    static __device__ __forceinline__ uint32_t parts(uint32_t pos) {
+    template <class S> static __device__ __forceinline__ uint32_t parts(uint32_t pos) {
         constexpr uint32_t PART_KEYS = Heads<S>::PART * PAGE_KEYS;
         return pos / PART_KEYS - few_first_key<S>(pos) / PART_KEYS + 1;
     }
 
-    __device__ __forceinline__ FewTokens(const uint32_t *all_pos, const uint32_t *all_slot, uint32_t n_tok) {
-        // There is always room for one token: a batch of one does not wait for the count first.
-        pos[0] = all_pos[0], slot[0] = all_slot[0], pos[1] = slot[1] = 0;
-        total = end[0] = end[1] = n_tok ? parts(pos[0]) : 0;
-        if (n_tok > 1) load(all_pos, all_slot, n_tok);
-    }
-    __device__ __forceinline__ void load(const uint32_t *all_pos, const uint32_t *all_slot, uint32_t n_tok) {
+    // Gives the number of all parts.
+    template <class S>
+    __device__ __forceinline__ uint32_t load(const uint32_t *all_pos, const uint32_t *all_slot,
+                                             const uint32_t *counts) {
         const uint32_t lane = threadIdx.x % 32;
+        // There is always room for one token: a batch of one does not wait for the count first.
+        uint32_t p = all_pos[0], s = all_slot[0], total = 0;
+        const uint32_t n_tok = min(counts[COUNT_TOKENS], FEW_TOKENS);
+        if (n_tok <= 1) {
+            pos[0] = p, slot[0] = s, total = n_tok ? parts<S>(p) : 0;
+            end[lane] = end[lane + 32] = total;
+        } else {
 #pragma unroll
-        for (uint32_t i = 0; i < 2; i++)
-            if (lane + 32 * i < n_tok) pos[i] = all_pos[lane + 32 * i], slot[i] = all_slot[lane + 32 * i];
-        total = 0;
+            for (uint32_t t = lane; t < FEW_TOKENS; t += 32) {
+                if (t < n_tok) p = all_pos[t], s = all_slot[t];
+                uint32_t mine = t < n_tok ? parts<S>(p) : 0;
 #pragma unroll
-        for (uint32_t i = 0; i < 2; i++) {
-            end[i] = lane + 32 * i < n_tok ? parts(pos[i]) : 0;
-#pragma unroll
-            for (uint32_t d = 1; d < 32; d *= 2) {
-                const uint32_t below = __shfl_up_sync(~0u, end[i], d);
-                if (lane >= d) end[i] += below;
+                for (uint32_t d = 1; d < 32; d *= 2) {
+                    const uint32_t below = __shfl_up_sync(~0u, mine, d);
+                    if (lane >= d) mine += below;
+                }
+                mine += total;
+                pos[t] = p, slot[t] = s, end[t] = mine;
+                total = __shfl_sync(~0u, mine, 31);
             }
-            end[i] += total;
-            total = __shfl_sync(~0u, end[i], 31);
         }
+        __syncwarp();
+        return total;
     }
     // The token whose parts unit u is among.
     __device__ __forceinline__ uint32_t find(uint32_t u) const {
-        return __popc(__ballot_sync(~0u, end[0] <= u)) + __popc(__ballot_sync(~0u, end[1] <= u));
-    }
-    static __device__ __forceinline__ uint32_t of(const uint32_t (&x)[2], uint32_t token) {
-        return __shfl_sync(~0u, token < 32 ? x[0] : x[1], token % 32);
+        const uint32_t lane = threadIdx.x % 32;
+        return __popc(__ballot_sync(~0u, end[lane] <= u)) + __popc(__ballot_sync(~0u, end[lane + 32] <= u));
     }
 };
 
@@ -78,19 +82,18 @@ template <class S> struct FewRound {
         return page / H::PART - first() / (PAGE_KEYS * H::PART);
     }
 
-    __device__ __forceinline__ void start(const FewTokens<S> &tokens, uint32_t i) {
+    __device__ __forceinline__ void start(const FewTokens &tokens, uint32_t i) {
         item = i;
         const uint32_t unit = item / S::kv_heads;
-        token = tokens.find(unit), pos = tokens.of(tokens.pos, token);
+        token = tokens.find(unit), pos = tokens.pos[token];
         const uint32_t part =
-            first() / (PAGE_KEYS * H::PART) + unit + tokens.parts(pos) - tokens.of(tokens.end, token);
+            first() / (PAGE_KEYS * H::PART) + unit + FewTokens::parts<S>(pos) - tokens.end[token];
         page = max(first() / PAGE_KEYS, part * H::PART);
         end = min(pos / PAGE_KEYS + 1, (part + 1) * H::PART);
     }
-    __device__ __forceinline__ void find_pages(const FewTokens<S> &tokens, const void *table) {
+    __device__ __forceinline__ void find_pages(const FewTokens &tokens, const void *table) {
         const uint32_t mine = page + min(threadIdx.x % FEW_WARPS, n() - 1);
-        at = ((const uint32_t *)
-                  table)[tokens.of(tokens.slot, token) * S::pages_per_seq + mine % S::pages_per_seq];
+        at = ((const uint32_t *)table)[tokens.slot[token] * S::pages_per_seq + mine % S::pages_per_seq];
     }
     // K of the round's page j.
     __device__ __forceinline__ const uint8_t *keys(const void *pool, uint32_t j) const {
@@ -117,11 +120,11 @@ template <class S> struct AttentionFew {
         uint4 p[FEW_WARPS][PAGE_STEPS][32];
         float most[FEW_WARPS][QUERY_ROWS], alpha[FEW_WARPS][QUERY_ROWS], sum[FEW_WARPS][QUERY_ROWS];
         uint32_t arrived;
+        FewTokens tokens;
     };
     Shared &shared;
     const Args<10> &a;
     const uint32_t warp, lane, g, q;
-    const float score_scale;
     uint4 k[KEY_BLOCKS][SCORE_TILES], v[VALUE_PAGES][WARP_TILES];
     uint32_t query[H::BLOCKS][PAGE_STEPS][4];
     float factor[2]; // of the scores of the lane's rows
@@ -129,7 +132,7 @@ template <class S> struct AttentionFew {
 
     __device__ __forceinline__ AttentionFew(Shared &s, const Args<10> &a)
         : shared(s), a(a), warp(__shfl_sync(~0u, threadIdx.x / 32, 0)), lane(threadIdx.x % 32), g(lane / 4),
-          q(lane % 4), score_scale(score_factor<S>((const float *)a.p[2])) {}
+          q(lane % 4) {}
 
     // The warp has a page of its own in the round.
     __device__ __forceinline__ bool has(const Round &r) const { return warp < r.n(); }
@@ -174,12 +177,13 @@ template <class S> struct AttentionFew {
     __device__ __forceinline__ void load_query(const Round &r) {
         if (!has(r)) return;
         const float *x = (const float *)a.p[0] + ((uint64_t)r.token * S::heads + r.kv_head() * GROUP) * D;
+        const float scale = score_factor<S>((const float *)a.p[2]);
 #pragma unroll
         for (uint32_t i = 0; i < 2; i++) {
             const uint32_t row = g + 8 * i;
             const float *mine = row < GROUP ? x + row * D : nullptr;
             if (i == 0 || GROUP > 8) {
-                factor[i] = __fmul_rn(score_scale, query_row<D, (D > 64)>(mine, i, q, query));
+                factor[i] = __fmul_rn(scale, query_row<D, (D > 64)>(mine, i, q, query));
             } else {
                 factor[i] = 0;
 #pragma unroll
@@ -316,11 +320,9 @@ template <class S> struct AttentionFew {
                     left[PART_SUMS + GROUP + g + 8 * r] = sum[r];
                 }
         __syncthreads();
-        if (threadIdx.x == 0) { // its fences hold for the block, as the barriers are around them
-            __threadfence();
-            shared.arrived = atomicAdd(counter, 1);
+        if (threadIdx.x == 0) { // orders what the block wrote and reads, as the barriers are around it
+            shared.arrived = atom_add_acq_rel_gpu(counter, 1);
             if (shared.arrived == n - 1) *counter = 0;
-            __threadfence();
         }
         __syncthreads();
         return shared.arrived == n - 1;
@@ -351,7 +353,7 @@ template <class S> struct AttentionFew {
         const float *kv_scale = (const float *)a.p[2];
         uint8_t *row = (uint8_t *)a.p[6] + (uint64_t)r.token * S::out_pitch;
         const uint32_t pair = r.token * S::kv_heads + r.kv_head(), col0 = r.kv_head() * GROUP * D;
-        const uint32_t parts = FewTokens<S>::parts(r.pos);
+        const uint32_t parts = FewTokens::parts<S>(r.pos);
         if (parts == 1) {
             const float out[2] = {out_factor(kv_scale, sum[0]), out_factor(kv_scale, sum[1])};
             each_pair([&](uint32_t head, uint32_t col, uint32_t i, float x, float y) {
@@ -369,9 +371,10 @@ template <class S> struct AttentionFew {
 
 template <class S> __device__ void attention_few(const Args<10> &a) {
     __shared__ typename AttentionFew<S>::Shared shared;
-    const uint32_t n_tok = min(((const uint32_t *)a.p[7])[COUNT_TOKENS], FEW_TOKENS);
-    const FewTokens<S> tokens((const uint32_t *)a.p[4], (const uint32_t *)a.p[5], n_tok);
-    const uint32_t items = tokens.total * S::kv_heads;
+    const FewTokens &tokens = shared.tokens;
+    const uint32_t items =
+        S::kv_heads * shared.tokens.template load<S>((const uint32_t *)a.p[4], (const uint32_t *)a.p[5],
+                                                     (const uint32_t *)a.p[7]);
     if (blockIdx.x >= items) return;
     AttentionFew<S> f(shared, a);
     FewRound<S> now;
