@@ -110,7 +110,7 @@ static uint64_t panel_shared(uint32_t cols) { return 2ull * 4 * cols * 8 * 128; 
 // Fewer warps hide less of what each waits for; two row tiles a warp share the activations that it reads.
 static double panel_stage_us(uint32_t warps, uint32_t each, uint32_t cols) {
     double slower = cols < 8 || warps >= 12 ? 1 : warps >= 8 ? 1.14 : 1.4;
-    return PANEL_STAGE_US * (each > 1 ? 0.74 : slower) * warps * each * cols;
+    return PANEL_STAGE_US * (each > 1 ? 0.97 : slower) * warps * each * cols;
 }
 
 static double panel_us(const Product *p, const PanelShape *s) {

@@ -5,6 +5,8 @@
 #define ADALLM_LIB_STREAM_CUH
 #include "templates/lib/stage.cuh"
 
+template <bool VALUE> struct Constant { static constexpr bool value = VALUE; };
+
 // Stages in flight a warp: as many as wanted, or fewer (more than half) where a slice of `most` stages then
 // leaves less of its last chunk empty.
 __host__ __device__ constexpr uint32_t stream_depth(uint32_t most, uint32_t wanted) {
@@ -53,7 +55,9 @@ __device__ __forceinline__ void stream_tiles(const uint8_t *w, uint32_t first, u
                                              Columns make_columns, float4 *shared, Idle idle, Out out) {
     constexpr uint32_t STAGES = stages_of(K), BYTES = stage_bytes(F), WARPS = GROUPS * SLICES;
     constexpr uint32_t MOST = (STAGES + SLICES - 1) / SLICES; // stages of a slice
-    constexpr uint32_t DEPTH = stream_depth(MOST, F == FORMAT_NVFP4 ? (COLS > 1 ? 4 : 8) : 2);
+    constexpr uint32_t LEAST =
+        STAGES / SLICES >= 4 ? STAGES / SLICES : MOST; // of a slice; a short rest is cheap
+    constexpr uint32_t DEPTH = stream_depth(LEAST, F == FORMAT_NVFP4 ? (COLS > 1 ? 4 : 8) : 2);
     constexpr bool EVEN = STAGES % (SLICES * DEPTH) == 0; // every chunk is full
     static_assert(ROUND % GROUPS == 0, "all groups of a block do as many tiles in a round");
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, slice = warp % SLICES,
@@ -82,17 +86,25 @@ __device__ __forceinline__ void stream_tiles(const uint8_t *w, uint32_t first, u
                 const uint8_t *next = same ? at + DEPTH * BYTES
                                            : at - (uint64_t)base * BYTES + (uint64_t)GROUPS * STAGES * BYTES;
                 if (left == 0) idle();
+                // Whole chunks, the most, without a question for every stage.
+                const auto chunk = [&](auto whole) {
 #pragma unroll
-                for (uint32_t d = 0; d < DEPTH; d++) {
-                    if (EVEN || base + d < n_stages) {
-                        uint4 x_next[COLS][2];
-                        columns.load(begin + (base + d + 1 < n_stages ? base + d + 1 : 0), x_next);
-                        stream_stage<F, COLS>(ring[d], x, acc);
+                    for (uint32_t d = 0; d < DEPTH; d++) {
+                        if (whole.value || base + d < n_stages) {
+                            uint4 x_next[COLS][2];
+                            columns.load(begin + (base + d + 1 < n_stages ? base + d + 1 : 0), x_next);
+                            stream_stage<F, COLS>(ring[d], x, acc);
 #pragma unroll
-                        for (uint32_t c = 0; c < COLS; c++) x[c][0] = x_next[c][0], x[c][1] = x_next[c][1];
+                            for (uint32_t c = 0; c < COLS; c++)
+                                x[c][0] = x_next[c][0], x[c][1] = x_next[c][1];
+                        }
+                        if (whole.value ? left != 0 : d < left) ring[d].load(next + d * BYTES, lane);
                     }
-                    if (EVEN ? left != 0 : d < left) ring[d].load(next + d * BYTES, lane);
-                }
+                };
+                if (EVEN || (base + DEPTH <= n_stages && (left >= DEPTH || left == 0)))
+                    chunk(Constant<true>());
+                else
+                    chunk(Constant<false>());
                 at = next;
             }
             if (n_stages == 0) at += (uint64_t)GROUPS * STAGES * BYTES;
