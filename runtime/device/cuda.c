@@ -181,6 +181,8 @@ bool cuda_open(uint32_t n_ranks, uint32_t threads, Device **out, Err *e) {
     Cuda *c = xmalloc(sizeof *c);
     *c = (Cuda){.base = {&cuda_ops, 0, 1}, .threads = threads};
     if (cuda_ok(c, cudaSetDevice(0), e, "cannot use GPU 0") &&
+        // Kernels have no stack (the compiler refuses spills): memory for one is better spent on the cache.
+        cuda_ok(c, cudaDeviceSetLimit(cudaLimitStackSize, CUDA_STACK_BYTES), e, "cannot shrink the stacks") &&
         cuda_ok(c, cudaGetDeviceProperties(&c->card, 0), e, "cannot ask what GPU 0 is") &&
         cuda_ok(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), e, "cannot make a stream") &&
         cuda_ok(c, cudaHostAlloc(&c->page, CUDA_PAGE_BYTES, cudaHostAllocDefault), e,

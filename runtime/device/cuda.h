@@ -6,7 +6,13 @@
 #include "runtime/base/pool.h"
 #include "runtime/device/device.h"
 
-enum { CUDA_ARGS_MAX = 16, CUDA_RING = 4, CUDA_RING_BYTES = 16 << 20, CUDA_PAGE_BYTES = 64 << 10 };
+enum {
+    CUDA_ARGS_MAX = 16,
+    CUDA_RING = 4,
+    CUDA_RING_BYTES = 16 << 20,
+    CUDA_PAGE_BYTES = 64 << 10,
+    CUDA_STACK_BYTES = 256
+};
 
 typedef struct CudaMemory CudaMemory;
 struct CudaMemory {
