@@ -108,26 +108,94 @@ template <uint32_t EXPERTS, uint32_t COLUMNS, uint32_t THREADS> struct Experts {
     }
 };
 
+// Up to PAIRS pairs: sorted by expert once, then every item is a look into tables.
+template <uint32_t EXPERTS, uint32_t COLUMNS> struct SortedExperts {
+    static constexpr uint32_t PAIRS = 512;
+    uint32_t count[EXPERTS], start[EXPERTS]; // pairs of an expert; the first of them in `order`
+    uint32_t order[PAIRS];
+    uint16_t expert[PAIRS], at[PAIRS]; // of an item; its first pair in `order`
+    uint32_t n_items;
+
+    // The first warp does all of it, in the order of the pairs; every thread calls it and finds it done.
+    __device__ __forceinline__ void open(const int32_t *ids, uint32_t n_pairs) {
+        const uint32_t lane = threadIdx.x % 32;
+        if (threadIdx.x < 32) {
+            for (uint32_t e = lane; e < EXPERTS; e += 32) count[e] = 0;
+            __syncwarp();
+            for (uint32_t base = 0; base < n_pairs; base += 32) place(ids, n_pairs, base + lane, false);
+            uint32_t pairs_before = 0, items_before = 0;
+            for (uint32_t base = 0; base < EXPERTS; base += 32) {
+                const uint32_t e = base + lane, n = e < EXPERTS ? count[e] : 0,
+                               items = (n + COLUMNS - 1) / COLUMNS;
+                uint32_t pairs_to = n, items_to = items;
+                for (uint32_t d = 1; d < 32; d *= 2) {
+                    const uint32_t p = __shfl_up_sync(~0u, pairs_to, d), i = __shfl_up_sync(~0u, items_to, d);
+                    if (lane >= d) pairs_to += p, items_to += i;
+                }
+                const uint32_t first_pair = pairs_before + pairs_to - n,
+                               first_item = items_before + items_to - items;
+                if (e < EXPERTS) start[e] = first_pair, count[e] = 0;
+                for (uint32_t i = 0; i < items; i++)
+                    expert[first_item + i] = e, at[first_item + i] = first_pair + i * COLUMNS;
+                pairs_before += __shfl_sync(~0u, pairs_to, 31),
+                    items_before += __shfl_sync(~0u, items_to, 31);
+            }
+            if (lane == 0) n_items = items_before;
+            __syncwarp();
+            for (uint32_t base = 0; base < n_pairs; base += 32) place(ids, n_pairs, base + lane, true);
+        }
+        __syncthreads();
+    }
+
+    // Counts 32 pairs, and with `keep` puts them behind those of their experts that came before.
+    __device__ __forceinline__ void place(const int32_t *ids, uint32_t n_pairs, uint32_t pair, bool keep) {
+        const uint32_t id = pair < n_pairs ? (uint32_t)ids[pair] : ~0u, same = __match_any_sync(~0u, id);
+        const uint32_t rank = __popc(same & ((1u << (threadIdx.x % 32)) - 1));
+        const bool valid = id < EXPERTS;
+        if (valid && keep) order[start[id] + count[id] + rank] = pair;
+        __syncwarp();
+        if (valid && rank == 0) count[id] += __popc(same);
+        __syncwarp();
+    }
+
+    __device__ __forceinline__ ExpertItem find(uint32_t item) const {
+        const uint32_t e = expert[item], done = at[item] - start[e];
+        return {e, min(count[e] - done, COLUMNS), 0, order + at[item]};
+    }
+};
+
 // Calls use(item, block) for the launch's units of work that are this block's: BLOCKS of them an item.
 template <uint32_t EXPERTS, uint32_t TOPK, uint32_t COLUMNS, uint32_t THREADS, uint32_t BLOCKS, class Use>
 __device__ __forceinline__ void each_expert_unit(const int32_t *ids, const uint32_t *counts, Use use) {
-    __shared__ Experts<EXPERTS, COLUMNS, THREADS> many;
+    using Sorted = SortedExperts<EXPERTS, COLUMNS>;
+    __shared__ union {
+        Sorted sorted;
+        Experts<EXPERTS, COLUMNS, THREADS> many;
+    } shared;
     const uint32_t lane = threadIdx.x % 32;
     // The first token's pairs are there whatever the count says.
     uint32_t id = lane < TOPK ? (uint32_t)ids[lane] : ~0u;
     const uint32_t n_pairs = counts[COUNT_TOKENS] * TOPK;
-    if (n_pairs <= min(32u, COLUMNS * TOPK)) {
+    const bool is_few = n_pairs <= min(32u, COLUMNS * TOPK), is_sorted = !is_few && n_pairs <= Sorted::PAIRS;
+    FewExperts few;
+    uint32_t n_items;
+    if (is_few) {
         if (lane >= TOPK && lane < n_pairs) id = ids[lane];
-        FewExperts few;
         few.open(id, lane < n_pairs && id < EXPERTS);
-        for (uint32_t unit = blockIdx.x; unit < few.n_items * BLOCKS; unit += gridDim.x) {
-            if (unit != blockIdx.x) __syncthreads(); // shared memory is used again
-            use(few.find(unit / BLOCKS, COLUMNS), unit % BLOCKS);
-        }
-        return;
+        n_items = few.n_items;
+    } else if (is_sorted) {
+        shared.sorted.open(ids, n_pairs);
+        n_items = shared.sorted.n_items;
+    } else {
+        shared.many.open(ids, n_pairs);
+        n_items = shared.many.n_items;
     }
-    many.open(ids, n_pairs);
-    for (uint32_t unit = blockIdx.x; unit < many.n_items * BLOCKS; unit += gridDim.x)
-        use(many.find(ids, n_pairs, unit / BLOCKS), unit % BLOCKS);
+    for (uint32_t unit = blockIdx.x; unit < n_items * BLOCKS; unit += gridDim.x) {
+        if (unit != blockIdx.x) __syncthreads(); // shared memory is used again
+        use(is_few      ? few.find(unit / BLOCKS, COLUMNS)
+            : is_sorted ? shared.sorted.find(unit / BLOCKS)
+                        : shared.many.find(ids, n_pairs, unit / BLOCKS),
+            unit % BLOCKS);
+    }
 }
 #endif
