@@ -1,24 +1,23 @@
 // gate_up: out[t, i] = act(x[t] . w[i] * row_scale[i]) * (x[t] . w[F + i] * row_scale[F + i]), as act rows.
+#include "templates/lib/fold.cuh"
 #include "templates/lib/panel.cuh"
 #include "templates/lib/prefetch.cuh"
 #include "templates/lib/product.cuh"
 #include "templates/lib/stream.cuh"
 
 // The first block ends the rows of all tokens.
-template <class S>
-__device__ __forceinline__ void gate_up_end_rows(const uint8_t *x, uint8_t *out, float w_bound,
-                                                 uint32_t n_tok) {
+template <class S, class XRow>
+__device__ __forceinline__ void gate_up_end_rows(XRow x_row, uint8_t *out, float w_bound, uint32_t n_tok) {
     constexpr uint32_t EACH = STAGE_COLS; // threads a row: at most so many halves of padding
     if (blockIdx.x) return;
     for (uint32_t i = threadIdx.x; i < n_tok * EACH; i += S::threads) {
-        const uint64_t t = i / EACH;
-        product_end_row<S>(x + t * S::x_pitch, out + t * S::out_pitch, w_bound, i % EACH);
+        const uint32_t t = i / EACH;
+        product_end_row<S>(x_row(t), out + (uint64_t)t * S::out_pitch, w_bound, i % EACH);
     }
 }
 
-template <class S> __device__ void gate_up_stream(const Args<8> &a) {
+template <class S> __device__ void gate_up_stream(const Args<10> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
-    const uint8_t *x = (const uint8_t *)a.p[0];
     const float *row_scale = (const float *)a.p[2];
     uint8_t *out = (uint8_t *)a.p[4];
     constexpr uint32_t TILES = (S::f + 7) / 8;
@@ -26,6 +25,8 @@ template <class S> __device__ void gate_up_stream(const Args<8> &a) {
                    end = (uint64_t)TILES * (blockIdx.x + 1) / gridDim.x;
     const uint32_t lane = threadIdx.x % 32, line = first * 8 + threadIdx.x / 2 * 32;
     if (line < S::f && line < end * 8) prefetch_global_l2(row_scale + threadIdx.x % 2 * S::f + line);
+    ProductRows<S> rows;
+    rows.open(a.p[0], a.p[7], a.p[8]);
     uint32_t n_tok = 0;
     float w_bound = 0;
     stream_tiles<S::format, S::k, S::cols, S::groups, S::round>(
@@ -33,25 +34,26 @@ template <class S> __device__ void gate_up_stream(const Args<8> &a) {
         [&] {
             n_tok = ((const uint32_t *)a.p[5])[COUNT_TOKENS];
             w_bound = *(const float *)a.p[3];
+            rows.make(n_tok);
             StreamColumns<S::cols> columns;
 #pragma unroll
             for (uint32_t c = 0; c < S::cols; c++) {
                 const uint32_t token = min(c * TILE_TOKENS + lane / 4, max(n_tok, 1u) - 1);
-                columns.row[c] = x + (uint64_t)token * S::x_pitch + lane % 4 * 32;
+                columns.row[c] = rows.row(token) + lane % 4 * 32;
             }
             return columns;
         },
-        (float4 *)shared, [&] { prefetch_next<S::next_bytes>(a.p[7]); },
+        (float4 *)shared, [&] { prefetch_next<S::next_bytes>(a.p[9]); },
         [&](uint32_t tile, uint32_t c, const float(&sums)[4]) {
             product_store_gated<S>(
                 tile, c * TILE_TOKENS, n_tok, sums, row_scale, w_bound,
-                [&](uint32_t t) { return x + (uint64_t)t * S::x_pitch; },
+                [&](uint32_t t) { return rows.row(t); },
                 [&](uint32_t t) { return out + (uint64_t)t * S::out_pitch; });
         });
-    gate_up_end_rows<S>(x, out, w_bound, n_tok);
+    gate_up_end_rows<S>([&](uint32_t t) { return rows.row(t); }, out, w_bound, n_tok);
 }
 
-template <class S> __device__ void gate_up_panel(const Args<8> &a) {
+template <class S> __device__ void gate_up_panel(const Args<10> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
     using P = Panel<S::format, S::k, S::cols, S::groups, S::round, S::parts>;
     __shared__ const uint8_t *row[P::TOKENS];
@@ -60,7 +62,8 @@ template <class S> __device__ void gate_up_panel(const Args<8> &a) {
     const uint8_t *x = (const uint8_t *)a.p[0];
     uint8_t *out = (uint8_t *)a.p[4];
     const auto begin = P::template place<TILES>(a.p[5], COUNT_TOKENS);
-    gate_up_end_rows<S>(x, out, *(const float *)a.p[3], begin.n_tok);
+    gate_up_end_rows<S>([&](uint32_t t) { return x + (uint64_t)t * S::x_pitch; }, out, *(const float *)a.p[3],
+                        begin.n_tok);
     if (begin.token0 >= begin.n_tok) return;
     P panel;
     panel.w = (const uint8_t *)a.p[1] + (uint64_t)begin.block * P::BLOCK_TILES * P::STAGES * P::BYTES;
@@ -84,7 +87,7 @@ template <class S> __device__ void gate_up_panel(const Args<8> &a) {
     });
 }
 
-template <class S> __device__ void gate_up(const Args<8> &a) {
+template <class S> __device__ void gate_up(const Args<10> &a) {
     static_assert(S::format == FORMAT_NVFP4 || S::format == FORMAT_F16, "weights are NVFP4 or fp16 tiles");
     static_assert(S::x_pitch >= act_pitch(S::k, false) && S::x_pitch % 16 == 0, "x is rows of activations");
     if constexpr (S::tiled)
@@ -96,7 +99,9 @@ template <class S> __device__ void gate_up(const Args<8> &a) {
 #ifndef INSTANCE
 struct GateUpSample {
     static constexpr uint32_t f = 12288, k = 4096, x_pitch = 8208, out_pitch = 24592, next_bytes = 1 << 20,
-                              tiled = 0, cols = 1, groups = 2, round = 12, parts = 1, per_sm = 1;
+                              tiled = 0, cols = 1, groups = 2, round = 12, parts = 1, per_sm = 1, norm = 0,
+                              fold = 0;
+    static constexpr float eps = 1e-6f;
     static constexpr Format format = FORMAT_NVFP4;
     static constexpr Act act = ACT_SILU;
     static constexpr uint32_t threads = 512, shared_bytes = 49152;
@@ -105,16 +110,20 @@ struct GateUpSampleTwo : GateUpSample {
     static constexpr uint32_t cols = 2, round = 6, shared_bytes = 98304;
     static constexpr Act act = ACT_GELU_TANH;
 };
+struct GateUpSampleFold : GateUpSample {
+    static constexpr uint32_t norm = 1, fold = 2, shared_bytes = 49152 + 2 * 8208;
+};
 struct GateUpSamplePanel : GateUpSample {
     static constexpr uint32_t tiled = 1, cols = 8, groups = 12, round = 1, threads = 384,
                               shared_bytes = 65536;
 };
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \
-        name(const __grid_constant__ Args<8> args) {                                                         \
+        name(const __grid_constant__ Args<10> args) {                                                        \
         gate_up<S>(args);                                                                                    \
     }
 SAMPLE(gate_up_sample, GateUpSample)
 SAMPLE(gate_up_sample_two, GateUpSampleTwo)
+SAMPLE(gate_up_sample_fold, GateUpSampleFold)
 SAMPLE(gate_up_sample_panel, GateUpSamplePanel)
 #endif

@@ -1,12 +1,12 @@
-// linear: out[t, n] = softcap(x[t] . w[n] * row_scale[n] + bias[n]).
+// linear: out[t, n] = softcap(x[t] . w[n] * row_scale[n] + bias[n]); with `add` out[t, n] += that.
+#include "templates/lib/fold.cuh"
 #include "templates/lib/panel.cuh"
 #include "templates/lib/prefetch.cuh"
 #include "templates/lib/product.cuh"
 #include "templates/lib/stream.cuh"
 
-template <class S> __device__ void linear_stream(const Args<8> &a) {
+template <class S> __device__ void linear_stream(const Args<10> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
-    const uint8_t *x = (const uint8_t *)a.p[0];
     const float *row_scale = (const float *)a.p[2], *bias = (const float *)a.p[3];
     float *out = (float *)a.p[4];
     constexpr uint32_t TILES = row_tiles(S::n);
@@ -14,29 +14,31 @@ template <class S> __device__ void linear_stream(const Args<8> &a) {
                    end = (uint64_t)TILES * (blockIdx.x + 1) / gridDim.x;
     const uint32_t lane = threadIdx.x % 32, line = first * TILE_ROWS + threadIdx.x * 32;
     if (line < S::n && line < end * TILE_ROWS) prefetch_global_l2(row_scale + line);
+    ProductRows<S> rows;
+    rows.open(a.p[0], a.p[7], a.p[8]);
     uint32_t n_tok = 0;
     stream_tiles<S::format, S::k, S::cols, S::groups, S::round>(
         (const uint8_t *)a.p[1], first, end - first,
         [&] {
             n_tok = ((const uint32_t *)a.p[5])[S::count];
+            rows.make(n_tok);
             StreamColumns<S::cols> columns;
 #pragma unroll
             for (uint32_t c = 0; c < S::cols; c++) {
                 const uint32_t token = min(c * TILE_TOKENS + lane / 4, max(n_tok, 1u) - 1);
-                columns.row[c] = x + (uint64_t)token * S::x_pitch + lane % 4 * 32;
+                columns.row[c] = rows.row(token) + lane % 4 * 32;
             }
             return columns;
         },
-        (float4 *)shared, [&] { prefetch_next<S::next_bytes>(a.p[7]); },
+        (float4 *)shared, [&] { prefetch_next<S::next_bytes>(a.p[9]); },
         [&](uint32_t tile, uint32_t c, const float(&sums)[4]) {
             product_store<S>(
-                tile, c * TILE_TOKENS, n_tok, sums, row_scale, bias,
-                [&](uint32_t t) { return x + (uint64_t)t * S::x_pitch; },
+                tile, c * TILE_TOKENS, n_tok, sums, row_scale, bias, [&](uint32_t t) { return rows.row(t); },
                 [&](uint32_t t) { return out + (uint64_t)t * S::out_stride; });
         });
 }
 
-template <class S> __device__ void linear_panel(const Args<8> &a) {
+template <class S> __device__ void linear_panel(const Args<10> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
     using P = Panel<S::format, S::k, S::cols, S::groups, S::round, S::parts>;
     __shared__ const uint8_t *row[P::TOKENS];
@@ -69,7 +71,7 @@ template <class S> __device__ void linear_panel(const Args<8> &a) {
     });
 }
 
-template <class S> __device__ void linear(const Args<8> &a) {
+template <class S> __device__ void linear(const Args<10> &a) {
     static_assert(S::format == FORMAT_NVFP4 || S::format == FORMAT_F16, "weights are NVFP4 or fp16 tiles");
     static_assert(S::x_pitch >= act_pitch(S::k, false) && S::x_pitch % 16 == 0, "x is rows of activations");
     if constexpr (S::tiled)
@@ -82,15 +84,22 @@ template <class S> __device__ void linear(const Args<8> &a) {
 struct LinearSample {
     static constexpr uint32_t n = 4096, k = 4096, out_stride = 4096, has_bias = 0, count = 0, x_pitch = 8208,
                               next_bytes = 0, tiled = 0, cols = 1, groups = 2, round = 2, parts = 1,
-                              per_sm = 1;
+                              per_sm = 1, add = 0, norm = 0, fold = 0;
     static constexpr Format format = FORMAT_NVFP4;
-    static constexpr float softcap = 0;
+    static constexpr float softcap = 0, eps = 0;
     static constexpr uint32_t threads = 512, shared_bytes = 8192;
 };
 struct LinearSampleHead : LinearSample {
     static constexpr uint32_t n = 151936, out_stride = 151936, round = 6, cols = 2, shared_bytes = 98304;
     static constexpr Format format = FORMAT_F16;
     static constexpr float softcap = 30;
+};
+struct LinearSampleAdd : LinearSample {
+    static constexpr uint32_t k = 12288, x_pitch = 24592, add = 1;
+};
+struct LinearSampleFold : LinearSample {
+    static constexpr uint32_t n = 6144, round = 4, norm = 1, fold = 2, shared_bytes = 16384 + 2 * 8208;
+    static constexpr float eps = 1e-6f;
 };
 struct LinearSampleOdd : LinearSample {
     static constexpr uint32_t n = 40, k = 688, out_stride = 104, has_bias = 1, x_pitch = 1424;
@@ -110,11 +119,13 @@ struct LinearSamplePanelHead : LinearSample {
 };
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \
-        name(const __grid_constant__ Args<8> args) {                                                         \
+        name(const __grid_constant__ Args<10> args) {                                                        \
         linear<S>(args);                                                                                     \
     }
 SAMPLE(linear_sample, LinearSample)
 SAMPLE(linear_sample_head, LinearSampleHead)
+SAMPLE(linear_sample_add, LinearSampleAdd)
+SAMPLE(linear_sample_fold, LinearSampleFold)
 SAMPLE(linear_sample_odd, LinearSampleOdd)
 SAMPLE(linear_sample_panel, LinearSamplePanel)
 SAMPLE(linear_sample_parts, LinearSampleParts)

@@ -6,7 +6,7 @@
 #include "templates/lib/stream.cuh"
 
 template <class S> struct MoeDownStore : S {
-    static constexpr uint32_t has_bias = 0;
+    static constexpr uint32_t has_bias = 0, add = 0;
     static constexpr float softcap = 0;
 };
 

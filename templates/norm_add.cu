@@ -1,7 +1,7 @@
 // norm_add: residual += has_post ? norm(branch) * post_w : branch, when has_branch; then out = norm(residual)
 // * w as act rows, when has_out. norm(x) = x / sqrt(mean(x^2) + eps). A block a token, the row in registers;
 // blocks without a token help to fetch `next`.
-#include "templates/lib/act.cuh"
+#include "templates/lib/norm.cuh"
 #include "templates/lib/prefetch.cuh"
 
 // What a thread has of a token's row, and of the weights.
@@ -20,10 +20,6 @@ template <class S> struct NormRow {
         if constexpr (S::has_out && EARLY) Share::load((const float *)a.p[3], w);
     }
 };
-
-__device__ __forceinline__ float norm_factor(float squares, uint32_t n, float eps) {
-    return rsqrtf(squares / (float)n + eps);
-}
 
 template <class S>
 __device__ __forceinline__ void norm_add_branch(NormRow<S> &row, float *residual, float factor) {
@@ -57,27 +53,9 @@ __device__ __forceinline__ void norm_add_row(const Args<7> &a, NormRow<S> &row, 
         norm_add_branch<S>(row, (float *)a.p[0] + (uint64_t)token * S::hidden, factor);
     }
     if constexpr (S::has_out) {
-        // The largest magnitude and the sum before the factor is known: one barrier for all three.
-        RowStats stats = {0, 0, 0};
         if constexpr (!Row::EARLY) Row::Share::load((const float *)a.p[3], row.w);
-#pragma unroll
-        for (uint32_t j = 0; j < Row::EACH; j++)
-#pragma unroll
-            for (uint32_t i = 0; i < Row::WIDTH; i++) {
-                const float x = row.x[j][i], y = fabsf(x * row.w[j][i]);
-                stats.squares = fmaf(x, x, stats.squares);
-                stats.most = __uint_as_float(max(__float_as_uint(stats.most), __float_as_uint(y)));
-                stats.l1 += y;
-            }
-        stats = block_stats<S::threads>(stats, partials, turn);
-        turn ^= 1;
-        const float factor = norm_factor(stats.squares, S::hidden, S::eps);
-#pragma unroll
-        for (uint32_t j = 0; j < Row::EACH; j++)
-#pragma unroll
-            for (uint32_t i = 0; i < Row::WIDTH; i++) row.x[j][i] = row.x[j][i] * factor * row.w[j][i];
-        act_store<S::hidden, S::threads, S::wide != 0>((uint8_t *)a.p[4] + (uint64_t)token * S::out_pitch,
-                                                       row.x, stats.most * factor, stats.l1 * factor);
+        norm_store<S::hidden, S::threads, S::wide != 0>((uint8_t *)a.p[4] + (uint64_t)token * S::out_pitch,
+                                                        row.x, row.w, S::eps, partials, turn);
     }
 }
 

@@ -378,6 +378,12 @@ static void check_collective(Verify *v) {
     }
 }
 
+// linear and moe_combine with `add` read what they write.
+static bool adds(const Verify *v, const TemplateArg *arg) {
+    uint64_t add = 0;
+    return str_is(arg->name, "out") && spec_value(v->kernel, "add", &add) && add;
+}
+
 static void check_launch(Verify *v) {
     const PlanLaunch *l = v->launch;
     Template t;
@@ -401,7 +407,7 @@ static void check_launch(Verify *v) {
     for (int writes = 0; writes < 2; writes++)
         for (uint32_t i = 0; i < t.n_args; i++)
             if (t.args[i].writes == (writes == 1)) {
-                if (t.args[i].reads && writes && l->args[i].kind == ADA_ARG_BUFFER &&
+                if ((t.args[i].reads || adds(v, &t.args[i])) && writes && l->args[i].kind == ADA_ARG_BUFFER &&
                     l->args[i].index < v->p->n_buffers)
                     touch(v, l->args[i].index, false);
                 check_arg(v, &t, &t.args[i], &l->args[i]);

@@ -154,11 +154,20 @@ static AdaArg make_arg(Bucket *b, Operand o, uint32_t program, uint32_t bucket, 
     return (AdaArg){ADA_ARG_NONE, 0, 0};
 }
 
+// Rows come from the norm before the product, or the product makes them.
+static bool is_read(const Step *s, uint32_t which, uint32_t arg) {
+    if (s->norm == NO_ID) return true;
+    bool folds = s->kernels[which].choice.spared_us > 0;
+    return arg == PRODUCT_X ? !folds : arg == PRODUCT_RESIDUAL || arg == PRODUCT_NORM_W ? folds : true;
+}
+
 static void add_launch(Bucket *b, const Step *s, uint32_t program, uint32_t which, uint32_t bucket) {
     Plan *p = b->p;
+    if (s->kernels && s->kernels[which].skip) return;
     PlanLaunch l = {.kind = s->kind, .n_args = s->n_args, .count = s->count, .origin = s->origin};
     uint32_t at = p->n_launches - p->programs[program].first_launch;
-    for (uint32_t i = 0; i < s->n_args; i++) l.args[i] = make_arg(b, s->args[i], program, bucket, at);
+    for (uint32_t i = 0; i < s->n_args; i++)
+        if (is_read(s, which, i)) l.args[i] = make_arg(b, s->args[i], program, bucket, at);
     step_cost(s, bucket, p->seqs_max, &l.bytes_read, &l.bytes_written, &l.flops);
     if (s->kind == ADA_LAUNCH_KERNEL) {
         const StepKernel *k = &s->kernels[which];

@@ -10,7 +10,7 @@ static const struct {
 } names[] = {
     {"embed", "embed_{format}_h{hidden}", ""},
     {"norm_add", "norm_add_h{hidden}", "has_branch add has_post post has_out norm count rows"},
-    {"linear", "linear_{format}_n{n}_k{k}", "has_bias bias softcap cap count rows"},
+    {"linear", "linear_{format}_n{n}_k{k}", "has_bias bias softcap cap add add count rows"},
     {"linear_f32", "linear_f32_n{n}_k{k}", "has_bias bias softcap cap count rows"},
     {"gate_up", "gate_up_{format}_{act}_f{f}_k{k}", ""},
     {"act_mul", "act_mul_{act}_f{f}", ""},
@@ -19,7 +19,7 @@ static const struct {
     {"moe_route", "moe_route_e{experts}_k{k}", ""},
     {"moe_gate_up", "moe_gate_up_{format}_{act}_e{experts}_f{f}_k{k}", ""},
     {"moe_down", "moe_down_{format}_e{experts}_n{n}_k{k}", ""},
-    {"moe_combine", "moe_combine_n{n}_k{topk}", ""},
+    {"moe_combine", "moe_combine_n{n}_k{topk}", "add add"},
     {"gather_rows", "gather_rows_h{hidden}", ""},
     {"sample", "sample_v{vocab_rows}", ""},
     {"advance", "advance_step", ""},
@@ -92,6 +92,7 @@ static uint32_t intern(Chooser *x, const Step *s, const KernelChoice *choice, bo
     *added = true;
     StrBuf b = {0};
     base_name(s, &b);
+    if (choice->spared_us > 0) buf_puts(&b, "_norm");
     for (uint32_t i = 0; i < choice->n_schedule; i++)
         if (!strcmp(choice->schedule[i].key, "cols") && choice->schedule[i].u)
             buf_printf(&b, "_t%llu", 8 * (unsigned long long)choice->schedule[i].u);
@@ -141,7 +142,8 @@ static bool choose(Chooser *x, Step *s, uint32_t i, uint32_t bucket, uint64_t *t
                           answer.n_rejected ? answer.rejected[0].reason : "no kernel is legal");
     bool added;
     uint32_t k = intern(x, s, &answer.best, &added);
-    s->kernels[i] = (StepKernel){answer.best, k};
+    s->kernels[i] = (StepKernel){answer.best, k, false};
+    if (answer.best.spared_us > 0) x->p->work->steps[s->norm].kernels[i].skip = true;
     if (added) told[k] = 0;
     if (told[k] >> i & 1) return true;
     told[k] |= 1ull << i;

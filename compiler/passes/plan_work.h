@@ -1,6 +1,7 @@
 // What the plan passes hand to each other beside the Plan itself:
 //   layout    the KV groups and a PlanWeight for every weight
 //   select    steps: every node as launches of templates on values
+//   absorb    what a step does for its neighbour
 //   prefetch  what a step fetches for the next product
 //   choose    a kernel for every step and bucket
 //   schedule  which program a step belongs to, and which values share storage
@@ -27,9 +28,13 @@ typedef struct {
     uint64_t offset; // of a weight, in bytes
 } Operand;
 
+// Arguments of linear and gate_up that depend on the bucket's kernel: x, or with `fold` the other two.
+enum { PRODUCT_X = 0, PRODUCT_RESIDUAL = 7, PRODUCT_NORM_W = 8 };
+
 typedef struct {
     KernelChoice choice;
     uint32_t kernel; // of Plan.kernels
+    bool skip;       // not launched: the product behind it does this itself (choice.spared_us)
 } StepKernel;
 
 typedef struct {
@@ -41,6 +46,7 @@ typedef struct {
     Operand args[TEMPLATE_ARGS_MAX];
     uint32_t n_args;
     uint32_t count, cols;    // cols: collectives, f32 a row
+    uint32_t norm;           // the step that a product with `fold` stands for too; NO_ID: none
     ValueId updated, update; // value `updated` becomes `update` in place; NO_ID: none
     // What it costs with `rows` tokens or rows: weight bytes are read once, or by each row in part (experts).
     uint64_t weight_bytes;

@@ -104,7 +104,7 @@ static Step *new_step(Select *s, const char *template_, AdaProgramKind program) 
     Step *t = &w->steps[w->n_steps++];
     *t = (Step){.kind = ADA_LAUNCH_KERNEL, .program = program, .template_ = template_};
     t->count = program == ADA_PROGRAM_BODY ? COUNT_TOKENS : COUNT_ROWS;
-    t->updated = t->update = NO_ID;
+    t->updated = t->update = t->norm = NO_ID;
     return t;
 }
 
@@ -213,6 +213,12 @@ static bool lower_linear_f32(Select *s, const Node *n, Step *t) {
     return true;
 }
 
+// The norm that the product may do itself: absorb.c.
+static void absorbed_later(Step *t) {
+    field_u(t, "norm", 0);
+    field_f(t, "eps", 0);
+}
+
 static bool lower_linear(Select *s, const Node *n) {
     const Node *cap = softcap_of(s, n->result), *join = only_user(s, n->result, OP_join);
     if (type_of(s, n->inputs[0]).rank != 2) return refuse(s, n, "its input has heads");
@@ -228,7 +234,7 @@ static bool lower_linear(Select *s, const Node *n) {
     take(t, value(n->result));
     take(t, role(ADA_ROLE_COUNTS));
     take(t, is_gpu(s) ? role(ADA_ROLE_WORK) : none);
-    take(t, none);
+    for (uint32_t i = 0; i < 3; i++) take(t, none);
     field_u(t, "n", last(s, n->result));
     field_u(t, "k", last(s, n->inputs[0]));
     field_n(t, "format", format_of(s, n->inputs[1]));
@@ -237,6 +243,8 @@ static bool lower_linear(Select *s, const Node *n) {
     field_f(t, "softcap", cap ? node_real(cap, "cap") : 0);
     field_u(t, "count", t->count);
     field_u(t, "x_pitch", act_pitch(s, n->inputs[0], last(s, n->inputs[0])));
+    field_u(t, "add", 0);
+    absorbed_later(t);
     field_u(t, "next_bytes", 0);
     return true;
 }
@@ -318,13 +326,14 @@ static bool lower_gate_up(Select *s, const Node *n) {
     take(t, value(n->result));
     take(t, role(ADA_ROLE_COUNTS));
     take(t, is_gpu(s) ? role(ADA_ROLE_WORK) : none);
-    take(t, none);
+    for (uint32_t i = 0; i < 3; i++) take(t, none);
     field_u(t, "f", last(s, n->result));
     field_u(t, "k", last(s, n->inputs[0]));
     field_n(t, "format", format_of(s, n->inputs[1]));
     field_n(t, "act", node_name(n, "act"));
     field_u(t, "x_pitch", act_pitch(s, n->inputs[0], last(s, n->inputs[0])));
     field_u(t, "out_pitch", act_pitch(s, n->result, last(s, n->result)));
+    absorbed_later(t);
     field_u(t, "next_bytes", 0);
     cost_product(s, t, n->inputs[0], n->inputs[1], n->result);
     return true;
@@ -517,6 +526,7 @@ static bool lower_combine(Select *s, const Node *n) {
     take(t, role(ADA_ROLE_COUNTS));
     field_u(t, "topk", last(s, n->inputs[1]));
     field_u(t, "n", last(s, n->result));
+    field_u(t, "add", 0);
     t->read_per_row = row_bytes(s, n->inputs[0]);
     t->write_per_row = row_bytes(s, n->result);
     t->flops_per_row = 2 * last(s, n->inputs[1]) * last(s, n->result);

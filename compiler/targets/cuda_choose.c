@@ -90,6 +90,8 @@ static const char *refusal(const KernelAsk *ask, const KernelChoice *c) {
     return NULL;
 }
 
+static double net_us(const KernelChoice *c) { return c->predicted_us - c->spared_us; }
+
 void cuda_consider(const Target *t, const KernelAsk *ask, KernelAnswer *out, const KernelChoice *c) {
     char reason[REASON_BYTES], what[REASON_BYTES];
     CHECK(c->predicted_us > 0);
@@ -103,13 +105,12 @@ void cuda_consider(const Target *t, const KernelAsk *ask, KernelAnswer *out, con
         cuda_refuse(out, "%.80s: %.60s", what, why);
         return;
     }
-    bool first = !out->best.grid, better = first || c->predicted_us < out->best.predicted_us;
+    bool first = !out->best.grid, better = first || net_us(c) < net_us(&out->best);
     const KernelChoice loser = better ? out->best : *c, winner = better ? *c : out->best;
     out->best = winner;
     if (first) return;
     describe(&loser, what);
-    cuda_refuse(out, "%.80s: predicted %.2f us against %.2f us", what, loser.predicted_us,
-                winner.predicted_us);
+    cuda_refuse(out, "%.80s: predicted %.2f us against %.2f us", what, net_us(&loser), net_us(&winner));
 }
 
 bool cuda_choose(const Target *t, const KernelAsk *ask, KernelAnswer *out) {

@@ -17,6 +17,13 @@ uint64_t ask_u(const KernelAsk *ask, const char *key); // a field of the spec; C
 double ask_f(const KernelAsk *ask, const char *key);
 bool ask_is(const KernelAsk *ask, const char *key, const char *word); // of an "n" field
 
+// cuda_rows.c, for products that norm their rows themselves: threads that hold a row of n values, which its
+// bits depend on; microseconds of a norm_add launch without branch; what each of `rows` rows adds to a
+// product.
+uint32_t cuda_row_threads(uint64_t n);
+double cuda_norm_us(const Target *t);
+double cuda_fold_us(uint32_t rows);
+
 // Adds a schedule field, in the order of templates.def.
 void choice_add(KernelChoice *c, const char *key, uint64_t u);
 // Weighs a candidate that has its predicted_us: refused with a reason when the card cannot run it (threads,

@@ -15,7 +15,8 @@ enum {
     STREAM_SHARED_MAX = 96 << 10,
     WORK_COUNTERS_BYTES = 64 << 10,
     WORK_COUNTERS = 16384,
-    WORK_MAX = 64 << 20
+    WORK_MAX = 64 << 20,
+    FOLD_TOKENS = 2 // more rows to norm cost every block more than one launch
 };
 
 // Of an H100 at 1.98 GHz; other clocks scale them.
@@ -62,9 +63,10 @@ static void schedule(KernelChoice *c, uint32_t tiled, uint32_t cols, uint32_t gr
 // ---- decode ------------------------------------------------------------------------------------
 
 // Row tiles between two reductions, a multiple of `groups`, whose partial sums fit shared memory: all of a
-// block's, or half of what fits, as the next round then fills the other half.
-static uint32_t stream_round(uint64_t per_block, uint32_t cols, uint32_t groups, uint64_t *shared) {
-    uint64_t each = (uint64_t)cols * PART_BYTES, most = STREAM_SHARED_MAX / each;
+// block's, or half of what fits, as the next round then fills the other half. `rows_bytes` are spoken for.
+static uint32_t stream_round(uint64_t per_block, uint32_t cols, uint32_t groups, uint64_t rows_bytes,
+                             uint64_t *shared) {
+    uint64_t each = (uint64_t)cols * PART_BYTES, most = (STREAM_SHARED_MAX - rows_bytes) / each;
     uint64_t round = round_up(per_block, groups);
     if (round <= most) {
         *shared = round * each;
@@ -72,6 +74,7 @@ static uint32_t stream_round(uint64_t per_block, uint32_t cols, uint32_t groups,
         round = MAX(most / 2 / groups * groups, groups);
         *shared = 2 * round * each;
     }
+    *shared += rows_bytes;
     return (uint32_t)round;
 }
 
@@ -82,18 +85,29 @@ static double stream_us(const Product *p, uint64_t per_block, uint32_t cols) {
     return p->t->launch_us + FILL_US + MAX(memory_us(p, stages * (double)p->stage_bytes), work);
 }
 
-static void stream_candidates(const Product *p) {
+// With `fold` rows the block norms them itself: by as many threads as norm_add, which gives the same bits.
+static void stream_candidate(const Product *p, uint64_t per_block, uint32_t groups, uint32_t fold) {
     uint32_t cols = p->ask->bucket <= 8 ? 1 : 2;
+    uint64_t rows_bytes = fold * ask_u(p->ask, "x_pitch");
+    KernelChoice c = {.grid = (uint32_t)div_up(p->tiles, per_block), .threads = groups * GROUP_WARPS * 32};
+    if (rows_bytes > STREAM_SHARED_MAX / 2) return;
+    schedule(&c, 0, cols, groups, stream_round(per_block, cols, groups, rows_bytes, &c.shared_bytes));
+    choice_add(&c, "parts", 1);
+    choice_add(&c, "per_sm", 1);
+    choice_add(&c, "fold", fold);
+    // Eight warps keep too few bytes in flight where an SM has more than a few tiles.
+    c.predicted_us = stream_us(p, per_block, cols) * (groups == 1 && per_block > 1 ? 1.05 : 1);
+    if (fold) c.predicted_us += cuda_fold_us(fold), c.spared_us = cuda_norm_us(p->t);
+    cuda_consider(p->t, p->ask, p->out, &c);
+}
+
+static void stream_candidates(const Product *p) {
     uint64_t per_block = div_up(p->tiles, p->t->units);
+    bool norm = ask_u(p->ask, "norm") && p->ask->bucket <= FOLD_TOKENS;
     for (uint32_t groups = 1; groups <= 2 && groups <= per_block; groups++) {
-        KernelChoice c = {.grid = (uint32_t)div_up(p->tiles, per_block),
-                          .threads = groups * GROUP_WARPS * 32};
-        schedule(&c, 0, cols, groups, stream_round(per_block, cols, groups, &c.shared_bytes));
-        choice_add(&c, "parts", 1);
-        choice_add(&c, "per_sm", 1);
-        // Eight warps keep too few bytes in flight where an SM has more than a few tiles.
-        c.predicted_us = stream_us(p, per_block, cols) * (groups == 1 && per_block > 1 ? 1.05 : 1);
-        cuda_consider(p->t, p->ask, p->out, &c);
+        stream_candidate(p, per_block, groups, 0);
+        if (norm && groups * GROUP_WARPS * 32 == cuda_row_threads(ask_u(p->ask, "k")))
+            stream_candidate(p, per_block, groups, p->ask->bucket);
     }
 }
 
@@ -136,6 +150,7 @@ static void panel_candidate(const Product *p, uint32_t cols, uint32_t warps, uin
     schedule(&c, 1, cols, warps, each);
     choice_add(&c, "parts", parts);
     choice_add(&c, "per_sm", 1);
+    choice_add(&c, "fold", 0);
     c.work_bytes = parts > 1 ? WORK_COUNTERS_BYTES + items * s.work : 0;
     c.predicted_us = panel_us(p, &s);
     cuda_consider(p->t, p->ask, p->out, &c);
@@ -180,7 +195,7 @@ static void expert_stream(const Product *p, uint64_t topk, double active) {
     uint64_t units_per_expert = MAX(1, div_up(p->t->units, topk));
     uint32_t groups = p->tiles > units_per_expert ? 2 : 1;
     uint64_t per_unit = round_up(div_up(p->tiles, units_per_expert), groups), shared;
-    uint32_t round = stream_round(per_unit, 1, groups, &shared);
+    uint32_t round = stream_round(per_unit, 1, groups, 0, &shared);
     uint64_t blocks = div_up(p->tiles, round);
     KernelChoice c = {.grid = (uint32_t)MIN((uint64_t)p->ask->bucket * topk * blocks, (uint64_t)p->t->units),
                       .threads = groups * GROUP_WARPS * 32,

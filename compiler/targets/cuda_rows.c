@@ -26,10 +26,15 @@ static void consider(const Target *t, const KernelAsk *ask, KernelAnswer *out, u
 
 // Threads that hold a row of n values, 4 each where that divides n. The order of its sums depends on them: a
 // function of n alone.
-static uint32_t row_threads(uint64_t n) {
+uint32_t cuda_row_threads(uint64_t n) {
     uint64_t units = n % 4 ? n : n / 4, each = units > 512 ? 2 : 1;
     return (uint32_t)MIN(round_up(div_up(units, each), WARP), 1024u);
 }
+
+double cuda_norm_us(const Target *t) { return t->launch_us + MEMORY_US + REDUCE_US + STORE_US; }
+
+// The residual comes while the first weights are on their way.
+double cuda_fold_us(uint32_t rows) { return L2_US + rows * 2 * REDUCE_US; }
 
 // Blocks of a launch that fetches `next`: every SM takes part.
 static uint64_t prefetching(const Target *t, const KernelAsk *ask, uint64_t blocks) {
@@ -37,17 +42,18 @@ static uint64_t prefetching(const Target *t, const KernelAsk *ask, uint64_t bloc
 }
 
 void cuda_embed(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
-    consider(t, ask, out, ask->bucket, row_threads(ask_u(ask, "hidden")), L2_US + 2 * MEMORY_US + STORE_US);
+    consider(t, ask, out, ask->bucket, cuda_row_threads(ask_u(ask, "hidden")),
+             L2_US + 2 * MEMORY_US + STORE_US);
 }
 
 void cuda_norm_add(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
     uint64_t reductions = ask_u(ask, "has_post") + ask_u(ask, "has_out");
-    consider(t, ask, out, prefetching(t, ask, ask->bucket), row_threads(ask_u(ask, "hidden")),
+    consider(t, ask, out, prefetching(t, ask, ask->bucket), cuda_row_threads(ask_u(ask, "hidden")),
              MEMORY_US + (double)reductions * REDUCE_US + STORE_US);
 }
 
 void cuda_act_mul(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
-    consider(t, ask, out, ask->bucket, row_threads(ask_u(ask, "f")), 2 * L2_US + REDUCE_US + STORE_US);
+    consider(t, ask, out, ask->bucket, cuda_row_threads(ask_u(ask, "f")), 2 * L2_US + REDUCE_US + STORE_US);
 }
 
 // A warp a head. The page is found after the count and the slot are known.

@@ -22,6 +22,7 @@ typedef struct {
     SpecField schedule[SCHEDULE_MAX]; // the template's schedule fields; none on the host
     uint32_t n_schedule;
     double predicted_us;
+    double spared_us; // > 0: it makes the launch of the norm before it needless, which costs so much
 } KernelChoice;
 
 enum { REASON_BYTES = 160, TARGET_REJECTED_MAX = 16 };

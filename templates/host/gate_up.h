@@ -4,7 +4,10 @@
 #include "templates/host/tiles.h"
 
 typedef struct {
-    uint32_t f, k, format, act, x_pitch, out_pitch, next_bytes; // the last three: GPUs
+    uint32_t f, k, format, act;
+    uint32_t x_pitch, out_pitch, norm; // and what follows: GPUs
+    float eps;
+    uint32_t next_bytes;
 } GateUpSpec;
 
 INLINE void gate_up_store(const float *gate, const float *up, const float *gate_scale, const float *up_scale,

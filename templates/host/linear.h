@@ -5,8 +5,10 @@
 
 typedef struct {
     uint32_t n, k, format, out_stride, has_bias;
-    float softcap;                       // 0: none
-    uint32_t count, x_pitch, next_bytes; // the last two: GPUs
+    float softcap;                      // 0: none
+    uint32_t count, x_pitch, add, norm; // what follows count: GPUs
+    float eps;
+    uint32_t next_bytes;
 } LinearSpec;
 
 // One token's rows [row, row + n_rows).

@@ -5,8 +5,8 @@
 #include "templates/lib/math.cuh"
 #include "templates/lib/stage.cuh"
 
-// The sums leave as f32 [column, stride], y = sum * row_scale * the token's scale + bias, capped.
-// x_row(column), out_row(column): rows of a column below `n_columns`.
+// The sums leave as f32 [column, stride], y = sum * row_scale * the token's scale + bias, capped;
+// with S::add on top of what is there. x_row(column), out_row(column): rows of a column below `n_columns`.
 template <class S, class XRow, class OutRow>
 __device__ __forceinline__ void product_store(uint32_t tile, uint32_t column, uint32_t n_columns,
                                               const float (&sums)[4], const float *row_scale,
@@ -31,7 +31,7 @@ __device__ __forceinline__ void product_store(uint32_t tile, uint32_t column, ui
             float y = sums[2 * h + e] * scale[h] * x_scale;
             if constexpr (S::has_bias) y += add[h];
             if constexpr (S::softcap != 0) y = softcap(y, S::softcap);
-            if (row < S::n) out[row] = y;
+            if (row < S::n) out[row] = S::add ? __fadd_rn(out[row], y) : y;
         }
     }
 }

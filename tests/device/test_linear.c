@@ -1,5 +1,5 @@
 // linear and gate_up: exact patterns bit for bit, random with outliers against doubles, edges of tiles and
-// counts, and the same bits for a token in every form, at every place of every batch.
+// counts, and the same bits for a token in every form, at every place of every batch, whoever norms its row.
 #include <math.h>
 
 #include "compiler/pack/layout.h"
@@ -39,6 +39,20 @@ static Product exact = LINEAR(128, 256, 128, "nvfp4", "", SOME_BUCKETS);
 static Product whole = LINEAR(112, 320, 112, "nvfp4", "", EVERY_BUCKET);
 static Product bias = LINEAR(40, 48, 50, "f16", "has_bias=1 softcap=30 count=1", 1, 16, 64);
 
+static Product added = LINEAR(130, 272, 130, "nvfp4", "add=1", EVERY_BUCKET);
+static Product plain = LINEAR(130, 272, 130, "nvfp4", "", 1024);
+
+// Products that can make rows of x themselves, and the launches that they then stand for.
+enum { FOLD_TOKENS = 2 };
+static const Product normed[] = {
+    LINEAR(336, 1024, 336, "nvfp4", ""),   LINEAR(2208, 2048, 2208, "f16", ""),
+    LINEAR(2208, 4096, 2208, "nvfp4", ""), GATE_UP(88, 1024, "nvfp4", "silu"),
+    GATE_UP(1112, 2048, "nvfp4", "silu"),
+};
+static struct {
+    uint32_t norm, product, fold; // kernels
+} folds[COUNT_OF(normed)][FOLD_TOKENS];
+
 static void add_forms(Product *p) {
     for (; p->n_forms < FORMS_MAX && p->buckets[p->n_forms]; p->n_forms++)
         p->forms[p->n_forms] =
@@ -50,9 +64,30 @@ static void add_forms(Product *p) {
                              p->format, p->stride, act_pitch(p->k, false), p->more, p->buckets[p->n_forms]);
 }
 
+static void add_folds(size_t i) {
+    const Product *p = &normed[i];
+    const uint32_t pitch = act_pitch(p->k, false);
+    for (uint32_t b = 1; b <= FOLD_TOKENS; b++) {
+        uint32_t kernels[2];
+        for (uint32_t norm = 0; norm < 2; norm++)
+            kernels[norm] =
+                p->gate
+                    ? device_add(
+                          "gate_up f=%u k=%u format=%s x_pitch=%u out_pitch=%u %s norm=%u eps=1e-6 @ %u",
+                          p->n, p->k, p->format, pitch, act_pitch(p->n, false), p->more, norm, b)
+                    : device_add("linear n=%u k=%u format=%s out_stride=%u x_pitch=%u norm=%u eps=1e-6 @ %u",
+                                 p->n, p->k, p->format, p->stride, pitch, norm, b);
+        CHECK(device_choice(kernels[1])->spared_us > 0);
+        folds[i][b - 1].norm =
+            device_add("norm_add hidden=%u eps=1e-6 has_out=1 out_pitch=%u @ %u", p->k, pitch, b);
+        folds[i][b - 1].product = kernels[0], folds[i][b - 1].fold = kernels[1];
+    }
+}
+
 static void setup(void) {
     for (size_t i = 0; i < COUNT_OF(products); i++) add_forms(&products[i]);
-    add_forms(&exact), add_forms(&whole), add_forms(&bias);
+    add_forms(&exact), add_forms(&whole), add_forms(&bias), add_forms(&added), add_forms(&plain);
+    for (size_t i = 0; i < COUNT_OF(normed); i++) add_folds(i);
 }
 
 // ---- one product on the card ---------------------------------------------------------------------
@@ -92,12 +127,12 @@ static TestActs random_acts(const Product *p, uint64_t seed, uint32_t n) {
 // Runs tokens [first, first + n) as the whole batch; returns all of `out`: rows past n must still be NaN.
 static const uint8_t *run(const Bench *b, uint32_t form, uint32_t first, uint32_t n) {
     uint8_t *x = (uint8_t *)b->rows + (size_t)first * b->x.pitch;
-    void *linear[] = {x, b->packed, b->row_scale, b->bias, b->out, b->counts, NULL, NULL};
-    void *gate[] = {x, b->packed, b->row_scale, b->bound, b->out, b->counts, NULL, NULL};
+    void *linear[] = {x, b->packed, b->row_scale, b->bias, b->out, b->counts, NULL, NULL, NULL, NULL};
+    void *gate[] = {x, b->packed, b->row_scale, b->bound, b->out, b->counts, NULL, NULL, NULL, NULL};
     CHECK(first + n <= b->x.n && n <= b->p->buckets[form]);
     device_write(b->counts, (uint32_t[2]){n, n}, 2 * sizeof(uint32_t));
     device_wipe(b->out);
-    device_run(b->p->forms[form], b->p->gate ? gate : linear, 8);
+    device_run(b->p->forms[form], b->p->gate ? gate : linear, 10);
     const uint8_t *out = device_read(b->out);
     for (size_t i = n * b->out_pitch; i < b->x.n * b->out_pitch; i++)
         if (out[i] != 0xFF)
@@ -297,6 +332,63 @@ static void bias_stride_softcap(void **state) {
     }
 }
 
+// With `add` each form leaves in `out` what stood there plus what it would have written.
+static void sums_are_added_once(void **state) {
+    (void)state;
+    enum { TOKENS = 70 };
+    const Product *p = &added;
+    Bench b = bench_of(p, random_tiles(p, 110), random_acts(p, 111, TOKENS)), without = b;
+    without.p = &plain;
+    const float *y = (const float *)(const void *)run(&without, 0, 0, TOKENS);
+    float *before = test_alloc(TOKENS * p->n * sizeof *before);
+    random_fill(112, before, TOKENS * p->n, 3);
+    for (uint32_t f = 0; f < p->n_forms; f++) {
+        uint32_t n = MIN(p->buckets[f], (uint32_t)TOKENS);
+        void *args[] = {b.rows, b.packed, b.row_scale, NULL, b.out, b.counts, NULL, NULL, NULL, NULL};
+        device_write(b.counts, (uint32_t[2]){n, n}, 2 * sizeof(uint32_t));
+        device_write(b.out, before, TOKENS * p->n * sizeof *before);
+        device_run(p->forms[f], args, COUNT_OF(args));
+        const float *out = device_read(b.out);
+        for (uint32_t i = 0; i < TOKENS * p->n; i++) {
+            float want = i < n * p->n ? before[i] + y[i] : before[i];
+            if (f32_bits(out[i]) != f32_bits(want))
+                check_fail("%s: token %u row %u is %g, expected %g", device_spec(p->forms[f]), i / p->n,
+                           i % p->n, (double)out[i], (double)want);
+        }
+    }
+}
+
+// Rows that a product makes in its shared memory are those of norm_add.
+static void folded_norms_change_no_bit(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(normed); i++, device_drop_all()) {
+        const Product *p = &normed[i];
+        Bench b = bench_of(p, random_tiles(p, 120 + i), random_acts(p, 130, FOLD_TOKENS));
+        float *x = test_alloc(FOLD_TOKENS * p->k * sizeof *x), *w = test_alloc(p->k * sizeof *w);
+        random_outliers(140 + i, x, FOLD_TOKENS * p->k);
+        random_fill(150 + i, w, p->k, 1);
+        void *residual = device_copy(x, FOLD_TOKENS * p->k * sizeof *x);
+        void *norm_w = device_copy(w, p->k * sizeof *w), *third = p->gate ? b.bound : NULL;
+        for (uint32_t bucket = 1; bucket <= FOLD_TOKENS; bucket++)
+            for (uint32_t n = 0; n <= bucket; n++) {
+                const char *what = device_spec(folds[i][bucket - 1].fold);
+                void *norm[] = {residual, NULL, NULL, norm_w, b.rows, b.counts, NULL};
+                void *two[] = {b.rows, b.packed, b.row_scale, third, b.out, b.counts, NULL, NULL, NULL, NULL};
+                void *one[] = {NULL,     b.packed, b.row_scale, third,  b.out,
+                               b.counts, NULL,     residual,    norm_w, NULL};
+                device_write(b.counts, (uint32_t[2]){n, n}, 2 * sizeof(uint32_t));
+                device_wipe(b.out);
+                device_run(folds[i][bucket - 1].norm, norm, COUNT_OF(norm));
+                device_run(folds[i][bucket - 1].product, two, COUNT_OF(two));
+                const uint8_t *want = device_read(b.out);
+                device_wipe(b.out);
+                device_run(folds[i][bucket - 1].fold, one, COUNT_OF(one));
+                check_bits(what, device_read(b.out), want, FOLD_TOKENS * b.out_pitch);
+                check_bits("the residual", device_read(residual), x, FOLD_TOKENS * p->k * sizeof *x);
+            }
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     device_test(packing_agrees_with_the_compiler),
     device_test(every_code_and_scale),
@@ -305,5 +397,7 @@ static const struct CMUnitTest tests[] = {
     device_test(same_bits_in_every_form_and_place),
     device_test(nan_stays_where_it_is),
     device_test(bias_stride_softcap),
+    device_test(sums_are_added_once),
+    device_test(folded_norms_change_no_bit),
 };
 DEVICE_MAIN(setup, tests)

@@ -684,12 +684,15 @@ static void route_picks(void **state) {
 
 // ---- moe_combine ---------------------------------------------------------------------------------------
 
-static const struct { uint32_t topk, n; } combine_shapes[] = {{8, 2048}, {3, 50}, {1, 16}};
+static const struct {
+    uint32_t topk, n, add;
+} combine_shapes[] = {{8, 2048, 0}, {8, 2048, 1}, {3, 50, 0}, {3, 50, 1}, {1, 16, 0}};
 static Forms combines[COUNT_OF(combine_shapes)];
 
 static void setup_combine(void) {
     for (uint32_t i = 0; i < COUNT_OF(combine_shapes); i++)
-        combines[i] = forms_of(line("moe_combine topk=%u n=%u", combine_shapes[i].topk, combine_shapes[i].n),
+        combines[i] = forms_of(line("moe_combine topk=%u n=%u add=%u", combine_shapes[i].topk,
+                                    combine_shapes[i].n, combine_shapes[i].add),
                                1, 8, 1024, 0);
 }
 
@@ -700,13 +703,14 @@ static void combine_sums(void **state) {
     for (uint32_t i = 0; i < COUNT_OF(combine_shapes); i++, device_drop_all()) {
         const uint32_t k = combine_shapes[i].topk, n = combine_shapes[i].n;
         const float *parts = random_rows(90 + i, (size_t)TOKENS * k * n),
-                    *weights = random_rows(95 + i, TOKENS * k);
+                    *weights = random_rows(95 + i, TOKENS * k), *before = random_rows(97 + i, TOKENS * n);
         void *d_parts = device_copy(parts, 4ull * TOKENS * k * n),
              *d_weights = device_copy(weights, 4ull * TOKENS * k), *out = device_fill(4ull * TOKENS * n),
              *counts = device_counts(0, 0);
         for (uint32_t f = 0; f < combines[i].n; f++) {
             const uint32_t tokens = MIN(combines[i].bucket[f], TOKENS - 1u);
             device_write(counts, &tokens, 4), device_wipe(out);
+            if (combine_shapes[i].add) device_write(out, before, 4ull * tokens * n);
             void *args[] = {d_parts, d_weights, out, counts};
             device_run(combines[i].kernel[f], args, COUNT_OF(args));
             const float *got = device_read(out);
@@ -715,6 +719,7 @@ static void combine_sums(void **state) {
                     float want = 0;
                     for (uint32_t j = 0; j < k; j++)
                         want = fmaf(weights[t * k + j], parts[(t * k + j) * n + c], want);
+                    if (combine_shapes[i].add) want = before[t * n + c] + want;
                     if (got[t * n + c] != want) check_fail("topk %u: token %u column %u", k, t, c);
                 }
             check_untouched("rows past the count", got, 4ull * tokens * n, 4ull * TOKENS * n);

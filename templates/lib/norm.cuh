@@ -1,0 +1,38 @@
+// The norm of a row that the threads of a block hold: norm(x) * w with norm(x) = x / sqrt(mean(x^2) + eps).
+#ifndef ADALLM_LIB_NORM_CUH
+#define ADALLM_LIB_NORM_CUH
+#include "templates/lib/act.cuh"
+
+__device__ __forceinline__ float norm_factor(float squares, uint32_t n, float eps) {
+    return rsqrtf(squares / (float)n + eps);
+}
+
+// Writes norm(x) * w as an act row at `out`; x is overwritten. `turn`: of the block's reductions so far, 0 or
+// 1. The bits depend on K, THREADS and the values alone: a row is the same whichever kernel makes it.
+template <uint32_t K, uint32_t THREADS, bool WIDE>
+__device__ __forceinline__ void
+norm_store(void *out, float (&x)[RowShare<K, THREADS>::EACH][RowShare<K, THREADS>::WIDTH],
+           const float (&w)[RowShare<K, THREADS>::EACH][RowShare<K, THREADS>::WIDTH], float eps,
+           BlockPartials &partials, uint32_t &turn) {
+    using Share = RowShare<K, THREADS>;
+    // The largest magnitude and the sum before the factor is known: one barrier for all three.
+    RowStats stats = {0, 0, 0};
+#pragma unroll
+    for (uint32_t j = 0; j < Share::EACH; j++)
+#pragma unroll
+        for (uint32_t i = 0; i < Share::WIDTH; i++) {
+            const float y = fabsf(x[j][i] * w[j][i]);
+            stats.squares = fmaf(x[j][i], x[j][i], stats.squares);
+            stats.most = __uint_as_float(max(__float_as_uint(stats.most), __float_as_uint(y)));
+            stats.l1 += y;
+        }
+    stats = block_stats<THREADS>(stats, partials, turn);
+    turn ^= 1;
+    const float factor = norm_factor(stats.squares, K, eps);
+#pragma unroll
+    for (uint32_t j = 0; j < Share::EACH; j++)
+#pragma unroll
+        for (uint32_t i = 0; i < Share::WIDTH; i++) x[j][i] = x[j][i] * factor * w[j][i];
+    act_store<K, THREADS, WIDE>(out, x, stats.most * factor, stats.l1 * factor);
+}
+#endif
