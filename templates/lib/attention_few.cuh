@@ -105,9 +105,11 @@ template <class S> struct FewRound {
 template <class S> struct AttentionFew {
     using H = Heads<S>;
     using Round = FewRound<S>;
-    static constexpr uint32_t D = H::D, GROUP = H::GROUP, ROWS = GROUP > 8 ? 2 : 1, // of a lane
-        WARP_TILES = (H::TILES + FEW_WARPS - 1) / FEW_WARPS, PART_FLOATS = GROUP * (D + 2),
-                              PART_SUMS = GROUP * D, TO_VALUES = S::kv_heads * D * PAGE_KEYS;
+    static constexpr uint32_t D = H::D, GROUP = H::GROUP;
+    static constexpr uint32_t ROWS = GROUP > 8 ? 2 : 1; // of a lane
+    static constexpr uint32_t WARP_TILES = (H::TILES + FEW_WARPS - 1) / FEW_WARPS,
+                              PART_FLOATS = GROUP * (D + 2), PART_SUMS = GROUP * D,
+                              TO_VALUES = S::kv_heads * D * PAGE_KEYS;
     // Registers suffice for all loads of a round at once; else these blocks of D and these pages of V are
     // loaded at a time.
     static constexpr bool EARLY = D <= 128 && (D % 64 == 0 || ROWS == 1);
@@ -309,7 +311,7 @@ template <class S> struct AttentionFew {
 #pragma unroll
         for (uint32_t i = 0; i < WARP_TILES; i++)
 #pragma unroll
-            for (uint32_t r = 0; r < 2; r++) {
+            for (uint32_t r = 0; r < ROWS; r++) {
                 const uint32_t tile = warp * WARP_TILES + i;
                 if (tile < H::TILES && g + 8 * r < GROUP)
                     f(g + 8 * r, tile * 8 + 2 * q, r, o[i][2 * r], o[i][2 * r + 1]);
@@ -322,7 +324,7 @@ template <class S> struct AttentionFew {
             *(float2 *)(left + row * D + col) = make_float2(x, y);
         });
         if (warp == 0 && q == 0)
-            for (uint32_t r = 0; r < 2; r++)
+            for (uint32_t r = 0; r < ROWS; r++)
                 if (g + 8 * r < GROUP) {
                     left[PART_SUMS + g + 8 * r] = most[r];
                     left[PART_SUMS + GROUP + g + 8 * r] = sum[r];
@@ -363,7 +365,9 @@ template <class S> struct AttentionFew {
         const uint32_t pair = r.token * S::kv_heads + r.kv_head(), col0 = r.kv_head() * GROUP * D;
         const uint32_t parts = FewTokens::parts<S>(r.pos);
         if (parts == 1) {
-            const float out[2] = {out_factor(kv_scale, sum[0]), out_factor(kv_scale, sum[1])};
+            float out[2];
+#pragma unroll
+            for (uint32_t i = 0; i < ROWS; i++) out[i] = out_factor(kv_scale, sum[i]);
             each_pair([&](uint32_t head, uint32_t col, uint32_t i, float x, float y) {
                 out_store(row, col0 + head * D + col, x, y, out[i]);
             });
