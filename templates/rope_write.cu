@@ -1,7 +1,8 @@
 // rope_write: per token, the heads of q and k are normed (has_norm) and rotated; q goes to `q`, k / k_scale
 // and v / v_scale go to the token's place in the cache as E4M3, v transposed. Rotate-half: y[i] = x[i] c -
 // x[i + D/2] s, y[i + D/2] = x[i + D/2] c + x[i] s, angle = pos * inv_freq[i]. A warp a head; warps know
-// nothing of each other. Blocks without a head help to fetch `next`.
+// nothing of each other. Blocks without a head help to fetch `next`. Of many tokens a warp takes 32
+// dimensions of the values of 16, as the places of consecutive ones are neighbours.
 #include "templates/lib/args.cuh"
 #include "templates/lib/kv.cuh"
 #include "templates/lib/math.cuh"
@@ -12,6 +13,8 @@
 template <class S> struct RopeHead {
     static constexpr uint32_t HALF = S::head_dim / 2, EACH = (HALF + 31) / 32,
                               HEADS = S::heads + 2 * S::kv_heads;
+    static constexpr uint32_t MANY = 65; // tokens of a launch,
+    static constexpr uint32_t RUN = 16;  // and of those whose values a warp then takes
     uint32_t pos, slot;
     float x[EACH][2], norm[EACH][2], freq[EACH];
 
@@ -56,8 +59,8 @@ template <class S> struct RopeHead {
             sincos_f32((float)pos * freq[j], &sine, &cosine);
             sine *= S::factor, cosine *= S::factor;
             const float low = x[j][0], high = x[j][1];
-            x[j][0] = low * cosine - high * sine;
-            x[j][1] = high * cosine + low * sine;
+            x[j][0] = fmaf(low, cosine, -(high * sine)); // wherever it is compiled
+            x[j][1] = fmaf(high, cosine, low * sine);
         }
     }
 
@@ -77,7 +80,84 @@ template <class S> struct RopeHead {
             out[(dim(j) + HALF) * stride] = (uint8_t)(pair >> 8);
         }
     }
+
+    // Head h of the token, as loaded, to where it belongs.
+    __device__ __forceinline__ void write(const Args<12> &a, uint32_t token, uint32_t h) {
+        const bool cached = h >= S::heads, value = h >= S::heads + S::kv_heads;
+        uint8_t *page = nullptr;
+        float scale = 1;
+        if (cached) { // asked for before it is needed
+            page = kv_page<S>(a.p[8], (const int32_t *)a.p[7], slot, pos);
+            scale = ((const float *)a.p[4])[value];
+        }
+        if (!value) turn();
+        const uint32_t line = pos % S::page_tokens;
+        if (!cached)
+            store_query((float *)a.p[9] + ((uint64_t)token * S::heads + h) * S::head_dim);
+        else if (!value)
+            store_cached(page + kv_key_offset<S>(h - S::heads, line), 1, scale);
+        else
+            store_cached(page + kv_value_offset<S>(h - S::heads - S::kv_heads, 0, line), S::page_tokens,
+                         scale);
+    }
 };
+
+// 32 dimensions from d0 on of the values of up to 16 tokens from token0 on.
+template <class S>
+__device__ __forceinline__ void rope_write_values(const Args<12> &a, uint32_t token0, uint32_t n_tok,
+                                                  uint32_t kv_head, uint32_t d0) {
+    constexpr uint32_t D = S::head_dim, HEADS = RopeHead<S>::HEADS, RUN = RopeHead<S>::RUN;
+    static_assert(S::page_tokens % RUN == 0, "16 neighbours from a multiple of 16 on are of one page");
+    const uint32_t lane = threadIdx.x % 32, n = min(n_tok - token0, RUN), d = d0 + lane;
+    const uint32_t token = token0 + min(lane, n - 1), pos = ((const uint32_t *)a.p[5])[token],
+                   slot = ((const uint32_t *)a.p[6])[token];
+    const float *from =
+        (const float *)a.p[0] + ((uint64_t)token0 * HEADS + S::heads + S::kv_heads + kv_head) * D + d;
+    float x[RUN];
+#pragma unroll
+    for (uint32_t t = 0; t < RUN; t++) x[t] = t < n && d < D ? from[(uint64_t)t * HEADS * D] : 0;
+    // Where dimension 0 of the lane's token is.
+    const uint64_t out = (uint64_t)(kv_page<S>(a.p[8], (const int32_t *)a.p[7], slot, pos) +
+                                    kv_value_offset<S>(kv_head, 0, pos % S::page_tokens)),
+                   out0 = __shfl_sync(~0u, out, 0);
+    const float scale = ((const float *)a.p[4])[1];
+    uint32_t w[RUN / 4];
+#pragma unroll
+    for (uint32_t i = 0; i < RUN / 4; i++) {
+        const float *four = x + 4 * i;
+        w[i] = (uint32_t)cvt_rn_satfinite_e4m3x2_f32(four[2] / scale, four[3] / scale) << 16 |
+               cvt_rn_satfinite_e4m3x2_f32(four[0] / scale, four[1] / scale);
+    }
+    const bool neighbours = n == RUN && out0 % 16 == 0 && (lane >= RUN || out == out0 + lane);
+    if (__all_sync(~0u, neighbours)) {
+        if (d < D) *(uint4 *)(out0 + d * S::page_tokens) = make_uint4(w[0], w[1], w[2], w[3]);
+    } else {
+#pragma unroll
+        for (uint32_t t = 0; t < RUN; t++) {
+            uint8_t *to = (uint8_t *)__shfl_sync(~0u, out, t);
+            if (t < n && d < D) to[d * S::page_tokens] = (uint8_t)(w[t / 4] >> t % 4 * 8);
+        }
+    }
+}
+
+template <class S>
+__device__ __forceinline__ void rope_write_many(const Args<12> &a, uint32_t n_tok, uint32_t first,
+                                                uint32_t step) {
+    constexpr uint32_t BLOCKS = (S::head_dim + 31) / 32, TURNED = S::heads + S::kv_heads,
+                       RUN = RopeHead<S>::RUN;
+    const uint32_t values = (n_tok + RUN - 1) / RUN * S::kv_heads * BLOCKS;
+    for (uint32_t item = first; item < values + n_tok * TURNED; item += step) {
+        if (item < values) {
+            const uint32_t head = item / BLOCKS;
+            rope_write_values<S>(a, head / S::kv_heads * RUN, n_tok, head % S::kv_heads, item % BLOCKS * 32);
+        } else {
+            const uint32_t token = (item - values) / TURNED, h = (item - values) % TURNED;
+            RopeHead<S> head;
+            head.load(a, token, h);
+            head.write(a, token, h);
+        }
+    }
+}
 
 template <class S> __device__ void rope_write(const Args<12> &a) {
     static_assert(S::head_dim % 2 == 0 && S::head_dim <= 256, "an even head_dim up to 256");
@@ -88,32 +168,19 @@ template <class S> __device__ void rope_write(const Args<12> &a) {
     Head head;
     // The first token needs no count to be there: a single one does not wait for it.
     if (first < Head::HEADS) head.load(a, 0, first);
-    const uint32_t n = ((const uint32_t *)a.p[10])[COUNT_TOKENS] * Head::HEADS;
+    const uint32_t n_tok = ((const uint32_t *)a.p[10])[COUNT_TOKENS], n = n_tok * Head::HEADS;
     prefetch_next<S::next_bytes>(a.p[11]);
+    if (n_tok >= Head::MANY) {
+        rope_write_many<S>(a, n_tok, first, step);
+        return;
+    }
     if (first >= Head::HEADS && first < n) head.load(a, first / Head::HEADS, first % Head::HEADS);
     for (uint32_t item = first; item < n;) {
-        const uint32_t token = item / Head::HEADS, h = item % Head::HEADS;
-        const bool cached = h >= S::heads, value = h >= S::heads + S::kv_heads;
-        uint8_t *page = nullptr;
-        float scale = 1;
-        if (cached) { // asked for before it is needed
-            page = kv_page<S>(a.p[8], (const int32_t *)a.p[7], head.slot, head.pos);
-            scale = ((const float *)a.p[4])[value];
-        }
-        if (!value) head.turn();
-        const uint32_t line = head.pos % S::page_tokens;
-        if (!cached)
-            head.store_query((float *)a.p[9] + ((uint64_t)token * S::heads + h) * S::head_dim);
-        else if (!value)
-            head.store_cached(page + kv_key_offset<S>(h - S::heads, line), 1, scale);
-        else
-            head.store_cached(page + kv_value_offset<S>(h - S::heads - S::kv_heads, 0, line), S::page_tokens,
-                              scale);
+        head.write(a, item / Head::HEADS, item % Head::HEADS);
         item += step;
         if (item < n) head.load(a, item / Head::HEADS, item % Head::HEADS);
     }
 }
-
 #ifndef INSTANCE
 struct RopeQwen3 { // 8B
     static constexpr uint32_t heads = 32, kv_heads = 8, head_dim = 128, has_norm = 1, page_tokens = 64,

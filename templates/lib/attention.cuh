@@ -121,8 +121,8 @@ struct QueryRows {
 };
 
 // Raw sums become arguments of 2^x; with EDGE keys that a row does not see become MASKED, whatever they hold.
-// Gives each row's maximum.
-template <class S, bool EDGE>
+// Gives each row's maximum. With ROWS 1 there is no row g + 8.
+template <class S, bool EDGE, uint32_t ROWS = 2>
 __device__ __forceinline__ void score_finish(float (&s)[SCORE_TILES][4], const QueryRows &rows, int32_t key0,
                                              float (&most)[2]) {
     const int32_t mine = key0 + 16 * (threadIdx.x % 4);
@@ -130,7 +130,7 @@ __device__ __forceinline__ void score_finish(float (&s)[SCORE_TILES][4], const Q
 #pragma unroll
     for (uint32_t t = 0; t < SCORE_TILES; t++)
 #pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
+        for (uint32_t i = 0; i < 2 * ROWS; i++) {
             float y = __fmul_rn(s[t][i], rows.factor[i / 2]);
             if constexpr (S::softcap != 0) // tanh(x) = 1 - 2 / (1 + e^2x)
                 y = __fmul_rn(S::softcap * LOG2E, __fsub_rn(1, __fdividef(2, __fadd_rn(1, ex2_approx(y)))));
@@ -139,24 +139,26 @@ __device__ __forceinline__ void score_finish(float (&s)[SCORE_TILES][4], const Q
             s[t][i] = y;
             most[i / 2] = fmaxf(most[i / 2], y);
         }
-    most[0] = quad_max(most[0]), most[1] = quad_max(most[1]);
+#pragma unroll
+    for (uint32_t i = 0; i < ROWS; i++) most[i] = quad_max(most[i]);
 }
 
 // Scores become probabilities against a row's running maximum; gives each row's sum.
-template <bool EDGE>
+template <bool EDGE, uint32_t ROWS = 2>
 __device__ __forceinline__ void score_exp(float (&s)[SCORE_TILES][4], const float (&most)[2],
                                           float (&sum)[2]) {
     sum[0] = sum[1] = 0;
 #pragma unroll
     for (uint32_t t = 0; t < SCORE_TILES; t++)
 #pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
+        for (uint32_t i = 0; i < 2 * ROWS; i++) {
             float p = ex2_approx(__fsub_rn(s[t][i], most[i / 2]));
             if (EDGE && s[t][i] == MASKED) p = 0; // a row that has seen no key yet has this maximum as well
             s[t][i] = p;
             sum[i / 2] = __fadd_rn(sum[i / 2], p);
         }
-    sum[0] = quad_sum(sum[0]), sum[1] = quad_sum(sum[1]);
+#pragma unroll
+    for (uint32_t i = 0; i < ROWS; i++) sum[i] = quad_sum(sum[i]);
 }
 
 // P as operand A of k-step j.

@@ -105,19 +105,21 @@ template <class S> struct FewRound {
 template <class S> struct AttentionFew {
     using H = Heads<S>;
     using Round = FewRound<S>;
-    static constexpr uint32_t D = H::D, GROUP = H::GROUP, WARP_TILES = (H::TILES + FEW_WARPS - 1) / FEW_WARPS,
+    static constexpr uint32_t D = H::D, GROUP = H::GROUP;
+    static constexpr uint32_t ROWS = GROUP > 8 ? 2 : 1; // of a lane
+    static constexpr uint32_t WARP_TILES = (H::TILES + FEW_WARPS - 1) / FEW_WARPS,
                               PART_FLOATS = GROUP * (D + 2), PART_SUMS = GROUP * D,
                               TO_VALUES = S::kv_heads * D * PAGE_KEYS;
     // Registers suffice for all loads of a round at once; else these blocks of D and these pages of V are
     // loaded at a time.
-    static constexpr bool EARLY = D <= 128;
+    static constexpr bool EARLY = D <= 128 && (D % 64 == 0 || ROWS == 1);
     static constexpr uint32_t KEY_BLOCKS = EARLY ? H::BLOCKS : 1, VALUE_PAGES = EARLY ? 8 : 2;
     static_assert(S::threads == FEW_WARPS * 32, "eight warps");
     static_assert(FEW_TOKENS * S::kv_heads <= WORK_COUNTERS_BYTES / 4,
                   "a counter for each token and KV head");
 
     struct Shared {
-        uint4 p[FEW_WARPS][PAGE_STEPS][32];
+        uint2 p[FEW_WARPS][PAGE_STEPS][ROWS][32];
         float most[FEW_WARPS][QUERY_ROWS], alpha[FEW_WARPS][QUERY_ROWS], sum[FEW_WARPS][QUERY_ROWS];
         uint32_t arrived;
         FewTokens tokens;
@@ -211,24 +213,30 @@ template <class S> struct AttentionFew {
         float mine[2] = {MASKED, MASKED}, before[2] = {most[0], most[1]}, now[2], total[2];
         const int32_t first = (int32_t)r.first(), pos = (int32_t)r.pos;
         const QueryRows rows = {{first, first}, {pos, pos}, {factor[0], factor[1]}};
-        if (has(r)) score_finish<S, true>(s, rows, (int32_t)((r.page + warp) * PAGE_KEYS), mine);
-        if (q == 0) shared.most[warp][g] = mine[0], shared.most[warp][g + 8] = mine[1];
+        if (has(r)) score_finish<S, true, ROWS>(s, rows, (int32_t)((r.page + warp) * PAGE_KEYS), mine);
+#pragma unroll
+        for (uint32_t i = 0; i < ROWS; i++)
+            if (q == 0) shared.most[warp][g + 8 * i] = mine[i];
         __syncthreads();
 #pragma unroll
         for (uint32_t w = 0; w < FEW_WARPS; w++)
 #pragma unroll
-            for (uint32_t i = 0; i < 2; i++) {
+            for (uint32_t i = 0; i < ROWS; i++) {
                 most[i] = fmaxf(most[i], shared.most[w][g + 8 * i]);
                 if (w < warp) before[i] = most[i];
                 if (w <= warp) now[i] = most[i];
             }
         if (has(r)) {
-            score_exp<true>(s, now, total);
+            score_exp<true, ROWS>(s, now, total);
 #pragma unroll
-            for (uint32_t j = 0; j < PAGE_STEPS; j++) shared.p[warp][j][lane] = probabilities(s, j);
+            for (uint32_t j = 0; j < PAGE_STEPS; j++) {
+                const uint4 x = probabilities(s, j);
+                shared.p[warp][j][0][lane] = make_uint2(x.x, x.z);
+                if constexpr (ROWS == 2) shared.p[warp][j][1][lane] = make_uint2(x.y, x.w);
+            }
             if (q == 0)
 #pragma unroll
-                for (uint32_t i = 0; i < 2; i++) {
+                for (uint32_t i = 0; i < ROWS; i++) {
                     shared.sum[warp][g + 8 * i] = total[i];
                     shared.alpha[warp][g + 8 * i] = ex2_approx(__fsub_rn(before[i], now[i]));
                 }
@@ -243,16 +251,18 @@ template <class S> struct AttentionFew {
             if (j0 + j >= r.n()) break;
             const int32_t key0 = (int32_t)((r.page + j0 + j) * PAGE_KEYS);
             const uint4 mask = value_mask((int32_t)r.first() - key0, (int32_t)r.pos + 1 - key0);
-            uint32_t p[PAGE_STEPS][4];
+            uint32_t p[PAGE_STEPS][4] = {};
+            float alpha[2] = {1, 1};
 #pragma unroll
-            for (uint32_t step = 0; step < PAGE_STEPS; step++) {
-                const uint4 x = shared.p[j0 + j][step][lane];
-                p[step][0] = x.x, p[step][1] = x.y, p[step][2] = x.z, p[step][3] = x.w;
-            }
-            const float alpha[2] = {shared.alpha[j0 + j][g], shared.alpha[j0 + j][g + 8]};
+            for (uint32_t i = 0; i < ROWS; i++) {
 #pragma unroll
-            for (uint32_t i = 0; i < 2; i++)
+                for (uint32_t step = 0; step < PAGE_STEPS; step++) {
+                    const uint2 x = shared.p[j0 + j][step][i][lane];
+                    p[step][i] = x.x, p[step][i + 2] = x.y;
+                }
+                alpha[i] = shared.alpha[j0 + j][g + 8 * i];
                 sum[i] = __fmaf_rn(sum[i], alpha[i], shared.sum[j0 + j][g + 8 * i]);
+            }
 #pragma unroll
             for (uint32_t i = 0; i < WARP_TILES; i++)
                 if (warp * WARP_TILES + i < H::TILES) {
@@ -301,7 +311,7 @@ template <class S> struct AttentionFew {
 #pragma unroll
         for (uint32_t i = 0; i < WARP_TILES; i++)
 #pragma unroll
-            for (uint32_t r = 0; r < 2; r++) {
+            for (uint32_t r = 0; r < ROWS; r++) {
                 const uint32_t tile = warp * WARP_TILES + i;
                 if (tile < H::TILES && g + 8 * r < GROUP)
                     f(g + 8 * r, tile * 8 + 2 * q, r, o[i][2 * r], o[i][2 * r + 1]);
@@ -314,7 +324,7 @@ template <class S> struct AttentionFew {
             *(float2 *)(left + row * D + col) = make_float2(x, y);
         });
         if (warp == 0 && q == 0)
-            for (uint32_t r = 0; r < 2; r++)
+            for (uint32_t r = 0; r < ROWS; r++)
                 if (g + 8 * r < GROUP) {
                     left[PART_SUMS + g + 8 * r] = most[r];
                     left[PART_SUMS + GROUP + g + 8 * r] = sum[r];
@@ -355,7 +365,9 @@ template <class S> struct AttentionFew {
         const uint32_t pair = r.token * S::kv_heads + r.kv_head(), col0 = r.kv_head() * GROUP * D;
         const uint32_t parts = FewTokens::parts<S>(r.pos);
         if (parts == 1) {
-            const float out[2] = {out_factor(kv_scale, sum[0]), out_factor(kv_scale, sum[1])};
+            float out[2];
+#pragma unroll
+            for (uint32_t i = 0; i < ROWS; i++) out[i] = out_factor(kv_scale, sum[i]);
             each_pair([&](uint32_t head, uint32_t col, uint32_t i, float x, float y) {
                 out_store(row, col0 + head * D + col, x, y, out[i]);
             });

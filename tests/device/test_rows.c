@@ -308,7 +308,7 @@ static void act_mul_values(void **state) {
 
 // ---- rope_write ----------------------------------------------------------------------------------------
 
-enum { ROPE_TOKENS = 9, ROPE_PAGES = 3, ROPE_SLOTS = 4, PAGE_TOKENS = 64 };
+enum { ROPE_TOKENS = 9, ROPE_CHUNK = 126, ROPE_PAGES = 3, ROPE_SLOTS = 4, PAGE_TOKENS = 64 };
 typedef struct {
     uint32_t heads, kv_heads, head_dim, has_norm, next_bytes;
     float factor;
@@ -343,27 +343,30 @@ typedef struct {
     const Rope *of;
     TestKv kv;
     float *x, *norm[2], *freq, scale[2]; // q and k norms; k and v scales
-    int32_t pos[ROPE_TOKENS], slot[ROPE_TOKENS];
+    int32_t pos[ROPE_CHUNK], slot[ROPE_CHUNK];
     void *d_x, *d_norm[2], *d_freq, *d_scale, *d_pos, *d_slot, *d_table, *d_pool, *d_q, *counts, *d_next;
 } RopeRun;
 
+// ROPE_TOKENS at odd places; then sequences of 40, some from a multiple of 16 on as token and position.
 static RopeRun rope_data(const Rope *o, uint64_t seed) {
     static const int32_t pos[ROPE_TOKENS] = {0, 1, 63, 64, 193, 40959, 131071, 131007, 7};
     static const int32_t slot[ROPE_TOKENS] = {0, 0, 1, 1, 2, 2, 3, 0, 3};
     const uint32_t d = o->head_dim, row = (o->heads + 2 * o->kv_heads) * d;
     RopeRun r = {.of = o, .kv = rope_cache(o), .scale = {0.03f, 0.07f}};
     memcpy(r.pos, pos, sizeof pos), memcpy(r.slot, slot, sizeof slot);
-    r.x = random_rows(seed, (size_t)ROPE_TOKENS * row);
+    for (int32_t t = ROPE_TOKENS, i = 0; t < ROPE_CHUNK; t++, i++)
+        r.slot[t] = i / 40, r.pos[t] = (const int32_t[]){9, 81, 110}[i / 40] + i % 40;
+    r.x = random_rows(seed, (size_t)ROPE_CHUNK * row);
     r.norm[0] = random_rows(seed + 1, d), r.norm[1] = random_rows(seed + 2, d);
     r.freq = test_alloc(d / 2 * sizeof(float));
     for (uint32_t i = 0; i < d / 2; i++) r.freq[i] = (float)pow(1e6, -2.0 * i / d);
-    r.d_x = device_copy(r.x, (size_t)ROPE_TOKENS * row * 4), r.d_freq = device_copy(r.freq, d / 2 * 4);
+    r.d_x = device_copy(r.x, (size_t)ROPE_CHUNK * row * 4), r.d_freq = device_copy(r.freq, d / 2 * 4);
     for (uint32_t i = 0; i < 2; i++) r.d_norm[i] = o->has_norm ? device_copy(r.norm[i], d * 4) : NULL;
     r.d_scale = device_copy(r.scale, sizeof r.scale);
-    r.d_pos = device_copy(pos, sizeof pos), r.d_slot = device_copy(slot, sizeof slot);
+    r.d_pos = device_copy(r.pos, sizeof r.pos), r.d_slot = device_copy(r.slot, sizeof r.slot);
     r.d_table = device_copy(r.kv.block_table, ROPE_SLOTS * ROPE_PAGES * sizeof(int32_t));
     r.d_pool = device_fill(r.kv.pool_bytes);
-    r.d_q = device_fill((size_t)ROPE_TOKENS * o->heads * d * 4);
+    r.d_q = device_fill((size_t)ROPE_CHUNK * o->heads * d * 4);
     r.counts = device_counts(0, 0), r.d_next = device_fill(NEXT_BYTES);
     return r;
 }
@@ -440,7 +443,7 @@ static void rope_check(const RopeRun *r, const char *what, uint32_t n) {
         }
         rope_check_cache(r, what, t, pool);
     }
-    check_untouched(what, q, 4ull * n * o->heads * o->head_dim, 4ull * ROPE_TOKENS * o->heads * o->head_dim);
+    check_untouched(what, q, 4ull * n * o->heads * o->head_dim, 4ull * ROPE_CHUNK * o->heads * o->head_dim);
     check_untouched(what, pool, 0, r->kv.pool_bytes);
 }
 
@@ -468,6 +471,20 @@ static void rope_bits_do_not_depend_on_the_batch(void **state) {
         check_bits("q, one block", device_read(r.d_q), q, ROPE_TOKENS * row * 4);
         check_bits("cache, one block", device_read(r.d_pool), pool, r.kv.pool_bytes);
         for (uint32_t t = 0; t < ROPE_TOKENS; t++) {
+            rope_run(&r, 0, t, 1, 0);
+            check_bits("q alone", (float *)device_read(r.d_q) + t * row, q + t * row, row * 4);
+        }
+    }
+}
+
+static void rope_writes_chunks(void **state) {
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(ropes); i++, device_drop_all()) {
+        const size_t row = (size_t)ropes[i].heads * ropes[i].head_dim;
+        RopeRun r = rope_data(&ropes[i], 80 + i);
+        rope_run(&r, 2, 0, ROPE_CHUNK, 100), rope_check(&r, "chunk", ROPE_CHUNK);
+        const float *q = device_read(r.d_q);
+        for (uint32_t t = 0; t < ROPE_CHUNK; t += 7) {
             rope_run(&r, 0, t, 1, 0);
             check_bits("q alone", (float *)device_read(r.d_q) + t * row, q + t * row, row * 4);
         }
@@ -777,6 +794,7 @@ static const struct CMUnitTest tests[] = {
     device_test(act_mul_values),
     device_test(rope_turns_and_writes),
     device_test(rope_bits_do_not_depend_on_the_batch),
+    device_test(rope_writes_chunks),
     device_test(rope_saturates),
     device_test(gather_copies),
     device_test(router_forms_agree),
