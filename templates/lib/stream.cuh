@@ -101,7 +101,7 @@ __device__ __forceinline__ void stream_tiles(const uint8_t *w, uint32_t first, u
                         if (whole.value ? left != 0 : d < left) ring[d].load(next + d * BYTES, lane);
                     }
                 };
-                if (EVEN || (base + DEPTH <= n_stages && (left >= DEPTH || left == 0)))
+                if (EVEN || (COLS == 1 && base + DEPTH <= n_stages && (left >= DEPTH || left == 0)))
                     chunk(Constant<true>());
                 else
                     chunk(Constant<false>());
