@@ -31,7 +31,11 @@ __device__ __forceinline__ void product_store(uint32_t tile, uint32_t column, ui
             float y = sums[2 * h + e] * scale[h] * x_scale;
             if constexpr (S::has_bias) y += add[h];
             if constexpr (S::softcap != 0) y = softcap(y, S::softcap);
-            if (row < S::n) out[row] = S::add ? __fadd_rn(out[row], y) : y;
+            if (row >= S::n) continue;
+            if constexpr (S::add)
+                red_global_add_f32(out + row, y); // this thread alone adds to it
+            else
+                out[row] = y;
         }
     }
 }

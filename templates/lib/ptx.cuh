@@ -86,6 +86,12 @@ __device__ __forceinline__ uint32_t ld_global_nc_u16(const void *p) {
     return d;
 }
 
+// *p += x without waiting for it: rounded to nearest, subnormals are zero. In order only where one thread of
+// a launch adds to *p.
+__device__ __forceinline__ void red_global_add_f32(float *p, float x) {
+    asm volatile("red.global.add.f32 [%0], %1;" ::"l"(p), "f"(x) : "memory");
+}
+
 // blockIdx.x, read anew by every call: a value that the compiler cannot keep in a register from one to the
 // next.
 __device__ __forceinline__ uint32_t block_index() {
