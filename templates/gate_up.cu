@@ -55,35 +55,18 @@ template <class S> __device__ void gate_up_stream(const Args<10> &a) {
 
 template <class S> __device__ void gate_up_panel(const Args<10> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
-    using P = Panel<S::format, S::k, S::cols, S::groups, S::round, S::parts>;
-    __shared__ const uint8_t *row[P::TOKENS];
-    static_assert(S::shared_bytes >= P::shared_bytes && S::threads == P::THREADS, "as cuda_linear.c chooses");
-    constexpr uint32_t TILES = (S::f + 7) / 8;
     const uint8_t *x = (const uint8_t *)a.p[0];
     uint8_t *out = (uint8_t *)a.p[4];
-    const auto begin = P::template place<TILES>(a.p[5], COUNT_TOKENS);
     gate_up_end_rows<S>([&](uint32_t t) { return x + (uint64_t)t * S::x_pitch; }, out, *(const float *)a.p[3],
-                        begin.n_tok);
-    if (begin.token0 >= begin.n_tok) return;
-    P panel;
-    panel.w = (const uint8_t *)a.p[1] + (uint64_t)begin.block * P::BLOCK_TILES * P::STAGES * P::BYTES;
-    panel.n_tiles = begin.n_tiles;
-    panel.row = row, panel.shared = shared;
-    panel.open(begin.part);
-    for (uint32_t t = threadIdx.x; t < P::TOKENS; t += P::THREADS)
-        row[t] = begin.token0 + t < begin.n_tok ? x + (uint64_t)(begin.token0 + t) * S::x_pitch : nullptr;
-    __syncthreads();
-    uint8_t *work = (uint8_t *)a.p[6];
-    if (!panel.run(begin.part, (float4 *)(work + WORK_COUNTERS_BYTES + begin.item * P::work_bytes),
-                   (uint32_t *)work + begin.item))
-        return;
-    const auto end = P::template place<TILES>(a.p[5], COUNT_TOKENS);
-    const float w_bound = *(const volatile float *)a.p[3];
-    panel.each_sum(end.n_tiles, [&](uint32_t t, uint32_t c, const float(&sums)[4]) {
-        product_store_gated<S>(
-            end.block * P::BLOCK_TILES + t, end.token0 + c * TILE_TOKENS, end.n_tok, sums,
-            (const float *)a.p[2], w_bound, [&](uint32_t token) { return x + (uint64_t)token * S::x_pitch; },
-            [&](uint32_t token) { return out + (uint64_t)token * S::out_pitch; });
+                        ((const volatile uint32_t *)a.p[5])[COUNT_TOKENS]);
+    panel_product<S, (S::f + 7) / 8>(x, a.p[1], a.p[5], COUNT_TOKENS, a.p[6], shared, [&](uint32_t n_tok) {
+        const float w_bound = *(const volatile float *)a.p[3]; // anew: no register while the products run
+        return [=, &a](uint32_t tile, uint32_t column, const float(&sums)[4]) {
+            product_store_gated<S>(
+                tile, column, n_tok, sums, (const float *)a.p[2], w_bound,
+                [&](uint32_t token) { return x + (uint64_t)token * S::x_pitch; },
+                [&](uint32_t token) { return out + (uint64_t)token * S::out_pitch; });
+        };
     });
 }
 

@@ -40,34 +40,16 @@ template <class S> __device__ void linear_stream(const Args<10> &a) {
 
 template <class S> __device__ void linear_panel(const Args<10> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
-    using P = Panel<S::format, S::k, S::cols, S::groups, S::round, S::parts>;
-    __shared__ const uint8_t *row[P::TOKENS];
-    static_assert(S::shared_bytes >= P::shared_bytes && S::threads == P::THREADS, "as cuda_linear.c chooses");
-    constexpr uint32_t TILES = row_tiles(S::n);
     const uint8_t *x = (const uint8_t *)a.p[0];
-    const auto begin = P::template place<TILES>(a.p[5], S::count);
-    if (begin.token0 >= begin.n_tok) return;
-    P panel;
-    panel.w = (const uint8_t *)a.p[1] + (uint64_t)begin.block * P::BLOCK_TILES * P::STAGES * P::BYTES;
-    panel.n_tiles = begin.n_tiles;
-    panel.row = row, panel.shared = shared;
-    panel.open(begin.part);
-    for (uint32_t t = threadIdx.x; t < P::TOKENS; t += P::THREADS)
-        row[t] = begin.token0 + t < begin.n_tok ? x + (uint64_t)(begin.token0 + t) * S::x_pitch : nullptr;
-    __syncthreads();
-    uint8_t *work = (uint8_t *)a.p[6];
-    if (!panel.run(begin.part, (float4 *)(work + WORK_COUNTERS_BYTES + begin.item * P::work_bytes),
-                   (uint32_t *)work + begin.item))
-        return;
-    const auto end = P::template place<TILES>(a.p[5], S::count);
-    float *out = (float *)a.p[4];
-    panel.each_sum(end.n_tiles, [&](uint32_t t, uint32_t c, const float(&sums)[4]) {
-        product_store<S>(
-            end.block * P::BLOCK_TILES + t, end.token0 + c * TILE_TOKENS, end.n_tok, sums,
-            (const float *)a.p[2], (const float *)a.p[3],
-            [&](uint32_t token) { return x + (uint64_t)token * S::x_pitch; },
-            [&](uint32_t token) { return out + (uint64_t)token * S::out_stride; });
-        asm volatile("" ::: "memory"); // one after the other: registers are for sums
+    panel_product<S, row_tiles(S::n)>(x, a.p[1], a.p[5], S::count, a.p[6], shared, [&](uint32_t n_tok) {
+        float *out = (float *)a.p[4];
+        return [=, &a](uint32_t tile, uint32_t column, const float(&sums)[4]) {
+            product_store<S>(
+                tile, column, n_tok, sums, (const float *)a.p[2], (const float *)a.p[3],
+                [&](uint32_t token) { return x + (uint64_t)token * S::x_pitch; },
+                [&](uint32_t token) { return out + (uint64_t)token * S::out_stride; });
+            asm volatile("" ::: "memory"); // one after the other: registers are for sums
+        };
     });
 }
 

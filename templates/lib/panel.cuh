@@ -121,4 +121,36 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
         return this->end(partial, counter);
     }
 };
+
+// A block of a launch in this form: the columns are the rows of x, x_pitch bytes apart, counts[count] of
+// them. make_store(place) is asked once the sums are there; what it returns is called with (row tile of the
+// launch, first column of a column tile, sums).
+template <class S, uint32_t TILES, class MakeStore>
+__device__ __forceinline__ void panel_product(const void *x_rows, const void *w, const void *counts,
+                                              uint32_t count, void *work_bytes, uint8_t *shared,
+                                              MakeStore make_store) {
+    using P = Panel<S::format, S::k, S::cols, S::groups, S::round, S::parts>;
+    __shared__ const uint8_t *row[P::TOKENS];
+    static_assert(S::shared_bytes >= P::shared_bytes && S::threads == P::THREADS, "as cuda_linear.c chooses");
+    const uint8_t *x = (const uint8_t *)x_rows;
+    const auto begin = P::template place<TILES>(counts, count);
+    if (begin.token0 >= begin.n_tok) return;
+    P panel;
+    panel.w = (const uint8_t *)w + (uint64_t)begin.block * P::BLOCK_TILES * P::STAGES * P::BYTES;
+    panel.n_tiles = begin.n_tiles;
+    panel.row = row, panel.shared = shared;
+    panel.open(begin.part);
+    for (uint32_t t = threadIdx.x; t < P::TOKENS; t += P::THREADS)
+        row[t] = begin.token0 + t < begin.n_tok ? x + (uint64_t)(begin.token0 + t) * S::x_pitch : nullptr;
+    __syncthreads();
+    uint8_t *work = (uint8_t *)work_bytes;
+    if (!panel.run(begin.part, (float4 *)(work + WORK_COUNTERS_BYTES + begin.item * P::work_bytes),
+                   (uint32_t *)work + begin.item))
+        return;
+    const auto end = P::template place<TILES>(counts, count);
+    const auto store = make_store(end.n_tok);
+    panel.each_sum(end.n_tiles, [&](uint32_t t, uint32_t c, const float(&sums)[4]) {
+        store(end.block * P::BLOCK_TILES + t, end.token0 + c * TILE_TOKENS, sums);
+    });
+}
 #endif
