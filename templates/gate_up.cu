@@ -22,14 +22,14 @@ template <class S, class Link> __device__ __forceinline__ void gate_up_stream(co
     uint8_t *out = (uint8_t *)a.p[4];
     const StreamDeal<(S::f + 7) / 8, Link::GRID, stream_most<S>()> deal;
     const StreamShare share = deal();
-    const uint32_t thread = thread_index(), lane = thread % 32, line = share.first * 8 + thread / 2 * 32;
+    const uint32_t thread = thread_index(), line = share.first * 8 + thread / 2 * 32;
     if (line < S::f && line < (share.first + share.n) * 8)
         prefetch_global_l2(row_scale + thread % 2 * S::f + line);
     ProductRows<S> rows;
     if constexpr (!Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
     uint32_t n_tok = 0;
     float w_bound = 0;
-    stream_tiles<Stream<S::format, S::k, S::cols, S::groups>, S::round>(
+    stream_tiles<Stream<S::format, S::x_e4m3 != 0, S::k, S::cols, S::groups>, S::round>(
         a.p[1], deal, link,
         [&] {
             link.wait();
@@ -37,12 +37,8 @@ template <class S, class Link> __device__ __forceinline__ void gate_up_stream(co
             w_bound = *(const float *)a.p[3];
             if constexpr (Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
             rows.make(n_tok);
-            StreamColumns<S::cols> columns;
-#pragma unroll
-            for (uint32_t c = 0; c < S::cols; c++) {
-                const uint32_t token = min(c * TILE_TOKENS + lane / 4, max(n_tok, 1u) - 1);
-                columns.row[c] = rows.row(token) + lane % 4 * 32;
-            }
+            StreamColumns<S::cols, S::x_e4m3 != 0> columns;
+            columns.open(n_tok, [&](uint32_t t) { return rows.row(t); });
             return columns;
         },
         (float4 *)shared, [&] { prefetch_next<Link::FOLLOWS ? 0 : S::next_bytes>(a.p[9]); },
@@ -75,7 +71,7 @@ template <class S> __device__ void gate_up_panel(const Args<10> &a) {
 
 template <class S> __device__ void gate_up(const Args<10> &a) {
     static_assert(S::format == FORMAT_NVFP4 || S::format == FORMAT_F16, "weights are NVFP4 or fp16 tiles");
-    static_assert(S::x_pitch >= act_pitch(S::k, false) && S::x_pitch % 16 == 0, "x is rows of activations");
+    static_assert(S::x_pitch >= x_pitch_least<S>() && S::x_pitch % 16 == 0, "x is rows of activations");
     if constexpr (S::tiled) {
         gate_up_panel<S>(a);
     } else {
@@ -86,9 +82,9 @@ template <class S> __device__ void gate_up(const Args<10> &a) {
 
 #ifndef INSTANCE
 struct GateUpSample {
-    static constexpr uint32_t f = 12288, k = 4096, x_pitch = 8208, out_pitch = 24592, next_bytes = 1 << 20,
-                              tiled = 0, cols = 1, groups = 2, round = 12, parts = 1, per_sm = 1, norm = 0,
-                              fold = 0;
+    static constexpr uint32_t f = 12288, k = 4096, x_pitch = 8208, x_e4m3 = 0, out_pitch = 24592,
+                              next_bytes = 1 << 20, tiled = 0, cols = 1, groups = 2, round = 12, parts = 1,
+                              per_sm = 1, norm = 0, fold = 0;
     static constexpr float eps = 1e-6f;
     static constexpr Format format = FORMAT_NVFP4;
     static constexpr Act act = ACT_SILU;
@@ -105,6 +101,12 @@ struct GateUpSamplePanel : GateUpSample {
     static constexpr uint32_t tiled = 1, cols = 8, groups = 12, round = 1, threads = 384,
                               shared_bytes = 65536;
 };
+struct GateUpE4m3 : GateUpSample {
+    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(4096);
+};
+struct GateUpE4m3Panel : GateUpSamplePanel {
+    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(4096), shared_bytes = 32768;
+};
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \
         name(const __grid_constant__ Args<10> args) {                                                        \
@@ -114,4 +116,6 @@ SAMPLE(gate_up_sample, GateUpSample)
 SAMPLE(gate_up_sample_two, GateUpSampleTwo)
 SAMPLE(gate_up_sample_fold, GateUpSampleFold)
 SAMPLE(gate_up_sample_panel, GateUpSamplePanel)
+SAMPLE(gate_up_e4m3, GateUpE4m3)
+SAMPLE(gate_up_e4m3_panel, GateUpE4m3Panel)
 #endif

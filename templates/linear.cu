@@ -11,24 +11,20 @@ template <class S, class Link> __device__ __forceinline__ void linear_stream(con
     float *out = (float *)a.p[4];
     const StreamDeal<row_tiles(S::n), Link::GRID, stream_most<S>()> deal;
     const StreamShare share = deal();
-    const uint32_t thread = thread_index(), lane = thread % 32, line = share.first * TILE_ROWS + thread * 32;
+    const uint32_t thread = thread_index(), line = share.first * TILE_ROWS + thread * 32;
     if (line < S::n && line < (share.first + share.n) * TILE_ROWS) prefetch_global_l2(row_scale + line);
     ProductRows<S> rows;
     if constexpr (!Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
     uint32_t n_tok = 0;
-    stream_tiles<Stream<S::format, S::k, S::cols, S::groups>, S::round>(
+    stream_tiles<Stream<S::format, S::x_e4m3 != 0, S::k, S::cols, S::groups>, S::round>(
         a.p[1], deal, link,
         [&] {
             link.wait();
             n_tok = ((const uint32_t *)a.p[5])[S::count];
             if constexpr (Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
             rows.make(n_tok);
-            StreamColumns<S::cols> columns;
-#pragma unroll
-            for (uint32_t c = 0; c < S::cols; c++) {
-                const uint32_t token = min(c * TILE_TOKENS + lane / 4, max(n_tok, 1u) - 1);
-                columns.row[c] = rows.row(token) + lane % 4 * 32;
-            }
+            StreamColumns<S::cols, S::x_e4m3 != 0> columns;
+            columns.open(n_tok, [&](uint32_t t) { return rows.row(t); });
             return columns;
         },
         (float4 *)shared, [&] { prefetch_next<Link::FOLLOWS ? 0 : S::next_bytes>(a.p[9]); },
@@ -56,7 +52,7 @@ template <class S> __device__ void linear_panel(const Args<10> &a) {
 
 template <class S> __device__ void linear(const Args<10> &a) {
     static_assert(S::format == FORMAT_NVFP4 || S::format == FORMAT_F16, "weights are NVFP4 or fp16 tiles");
-    static_assert(S::x_pitch >= act_pitch(S::k, false) && S::x_pitch % 16 == 0, "x is rows of activations");
+    static_assert(S::x_pitch >= x_pitch_least<S>() && S::x_pitch % 16 == 0, "x is rows of activations");
     if constexpr (S::tiled) {
         linear_panel<S>(a);
     } else {
@@ -68,8 +64,8 @@ template <class S> __device__ void linear(const Args<10> &a) {
 #ifndef INSTANCE
 struct LinearSample {
     static constexpr uint32_t n = 4096, k = 4096, out_stride = 4096, has_bias = 0, count = 0, x_pitch = 8208,
-                              next_bytes = 0, tiled = 0, cols = 1, groups = 2, round = 2, parts = 1,
-                              per_sm = 1, add = 0, norm = 0, fold = 0;
+                              x_e4m3 = 0, next_bytes = 0, tiled = 0, cols = 1, groups = 2, round = 2,
+                              parts = 1, per_sm = 1, add = 0, norm = 0, fold = 0;
     static constexpr Format format = FORMAT_NVFP4;
     static constexpr float softcap = 0, eps = 0;
     static constexpr uint32_t threads = 512, shared_bytes = 8192;
@@ -102,6 +98,23 @@ struct LinearSamplePanelHead : LinearSample {
                               shared_bytes = 32768;
     static constexpr Format format = FORMAT_F16;
 };
+template <class S> struct LinearE4m3 : S {
+    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(S::k);
+    static constexpr uint32_t shared_bytes = S::tiled ? S::shared_bytes / 2 : S::shared_bytes;
+};
+using LinearE4m3Few = LinearE4m3<LinearSample>;
+struct LinearE4m3Sixteen : LinearE4m3Few {
+    static constexpr uint32_t cols = 2, shared_bytes = 16384;
+};
+using LinearE4m3Odd = LinearE4m3<LinearSampleOdd>;
+using LinearE4m3Panel = LinearE4m3<LinearSamplePanel>;
+using LinearE4m3Parts = LinearE4m3<LinearSampleParts>;
+struct LinearE4m3PanelTwo : LinearE4m3Panel {
+    static constexpr uint32_t groups = 8, round = 2, threads = 256;
+};
+struct LinearE4m3PanelHalf : LinearE4m3Panel {
+    static constexpr uint32_t cols = 4, shared_bytes = 16384;
+};
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \
         name(const __grid_constant__ Args<10> args) {                                                        \
@@ -115,4 +128,11 @@ SAMPLE(linear_sample_odd, LinearSampleOdd)
 SAMPLE(linear_sample_panel, LinearSamplePanel)
 SAMPLE(linear_sample_parts, LinearSampleParts)
 SAMPLE(linear_sample_panel_head, LinearSamplePanelHead)
+SAMPLE(linear_e4m3, LinearE4m3Few)
+SAMPLE(linear_e4m3_sixteen, LinearE4m3Sixteen)
+SAMPLE(linear_e4m3_odd, LinearE4m3Odd)
+SAMPLE(linear_e4m3_panel, LinearE4m3Panel)
+SAMPLE(linear_e4m3_parts, LinearE4m3Parts)
+SAMPLE(linear_e4m3_panel_two, LinearE4m3PanelTwo)
+SAMPLE(linear_e4m3_panel_half, LinearE4m3PanelHalf)
 #endif

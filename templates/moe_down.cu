@@ -39,12 +39,18 @@ template <class S> __device__ void moe_down(const Args<7> &a) {
 #ifndef INSTANCE
 struct MoeDownSample {
     static constexpr uint32_t experts = 128, topk = 8, n = 2048, k = 768, x_pitch = act_pitch(768, false),
-                              each = 1, tiled = 0, cols = 1, groups = 2, round = 8, per_sm = 1, threads = 512,
-                              shared_bytes = 8 * 4096;
+                              x_e4m3 = 0, each = 1, tiled = 0, cols = 1, groups = 2, round = 8, per_sm = 1,
+                              threads = 512, shared_bytes = 8 * 4096;
     static constexpr Format format = FORMAT_NVFP4;
 };
 struct MoeDownSamplePanel : MoeDownSample {
     static constexpr uint32_t tiled = 1, cols = 8, groups = 8, round = 1, threads = 256, shared_bytes = 65536;
+};
+struct MoeDownE4m3 : MoeDownSample {
+    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(768);
+};
+struct MoeDownE4m3Panel : MoeDownSamplePanel {
+    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(768), shared_bytes = 32768;
 };
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \
@@ -53,4 +59,6 @@ struct MoeDownSamplePanel : MoeDownSample {
     }
 SAMPLE(moe_down_sample, MoeDownSample)
 SAMPLE(moe_down_sample_panel, MoeDownSamplePanel)
+SAMPLE(moe_down_e4m3, MoeDownE4m3)
+SAMPLE(moe_down_e4m3_panel, MoeDownE4m3Panel)
 #endif

@@ -36,13 +36,19 @@ template <class S> __device__ void moe_gate_up(const Args<7> &a) {
 #ifndef INSTANCE
 struct MoeGateUpSample {
     static constexpr uint32_t experts = 128, topk = 8, f = 768, k = 2048, x_pitch = act_pitch(2048, false),
-                              out_pitch = act_pitch(768, false), tiled = 0, cols = 1, groups = 2, round = 6,
-                              per_sm = 1, threads = 512, shared_bytes = 6 * 4096;
+                              x_e4m3 = 0, out_pitch = act_pitch(768, false), tiled = 0, cols = 1, groups = 2,
+                              round = 6, per_sm = 1, threads = 512, shared_bytes = 6 * 4096;
     static constexpr Format format = FORMAT_NVFP4;
     static constexpr Act act = ACT_SILU;
 };
 struct MoeGateUpSamplePanel : MoeGateUpSample {
     static constexpr uint32_t tiled = 1, cols = 8, groups = 8, round = 1, threads = 256, shared_bytes = 65536;
+};
+struct MoeGateUpE4m3 : MoeGateUpSample {
+    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(2048);
+};
+struct MoeGateUpE4m3Panel : MoeGateUpSamplePanel {
+    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(2048), shared_bytes = 32768;
 };
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \
@@ -51,4 +57,6 @@ struct MoeGateUpSamplePanel : MoeGateUpSample {
     }
 SAMPLE(moe_gate_up_sample, MoeGateUpSample)
 SAMPLE(moe_gate_up_sample_panel, MoeGateUpSamplePanel)
+SAMPLE(moe_gate_up_e4m3, MoeGateUpE4m3)
+SAMPLE(moe_gate_up_e4m3_panel, MoeGateUpE4m3Panel)
 #endif

@@ -157,6 +157,7 @@ static const struct {
     {"D", {"head_dim", NULL}},
     {"Hq", {"heads", NULL}},
     {"Hkv", {"kv_heads", NULL}},
+    {"j", {"rows_each", NULL}},
 };
 
 static bool spec_value(const PlanKernel *k, const char *key, uint64_t *out) {

@@ -16,14 +16,14 @@ __device__ __forceinline__ void product_store(uint32_t tile, uint32_t column, ui
 #pragma unroll
     for (uint32_t h = 0; h < 2; h++) {
         const uint32_t row = tile * TILE_ROWS + g + 8 * h;
-        scale[h] = row < S::n ? row_scale[row] * stage_factor(S::format) : 0;
+        scale[h] = row < S::n ? row_scale[row] * stage_factor(S::format, S::x_e4m3) : 0;
         if constexpr (S::has_bias) add[h] = row < S::n ? bias[row] : 0;
     }
 #pragma unroll
     for (uint32_t e = 0; e < 2; e++) {
         const uint32_t token = column + 2 * q + e;
         if (token >= n_columns) continue;
-        const float x_scale = act_meta(x_row(token), S::k)->scale;
+        const float x_scale = x_meta<S>(x_row(token))->scale;
         float *out = out_row(token);
 #pragma unroll
         for (uint32_t h = 0; h < 2; h++) {
@@ -62,13 +62,13 @@ __device__ __forceinline__ void product_store_gated(uint32_t tile, uint32_t colu
                                                     float w_bound, XRow x_row, OutRow out_row) {
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, q = lane % 4, i = tile * 8 + g;
     if (i >= S::f) return;
-    const float gate_scale = row_scale[i] * stage_factor(S::format),
-                up_scale = row_scale[S::f + i] * stage_factor(S::format);
+    const float gate_scale = row_scale[i] * stage_factor(S::format, S::x_e4m3),
+                up_scale = row_scale[S::f + i] * stage_factor(S::format, S::x_e4m3);
 #pragma unroll
     for (uint32_t e = 0; e < 2; e++) {
         const uint32_t token = column + 2 * q + e;
         if (token >= n_columns) continue;
-        const ActMeta *meta = act_meta(x_row(token), S::k);
+        const ActMeta *meta = x_meta<S>(x_row(token));
         const float x_scale = meta->scale;
         float most;
         const float out_scale = gated_scale(meta->l1, w_bound, &most);
@@ -86,7 +86,7 @@ __device__ __forceinline__ void product_end_row(const void *x_row, void *out_row
     if (i) return;
     float most;
     ActMeta meta = {};
-    meta.scale = gated_scale(act_meta(x_row, S::k)->l1, w_bound, &most);
+    meta.scale = gated_scale(x_meta<S>(x_row)->l1, w_bound, &most);
     meta.l1 = most * S::f;
     *act_meta(out_row, S::f) = meta;
 }
