@@ -105,7 +105,8 @@ struct GateUpE4m3 : GateUpSample {
     static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(4096);
 };
 struct GateUpE4m3Panel : GateUpSamplePanel {
-    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(4096), shared_bytes = 32768;
+    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(4096), groups = 8, threads = 256,
+                              shared_bytes = 32768;
 };
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \

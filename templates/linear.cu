@@ -107,13 +107,15 @@ struct LinearE4m3Sixteen : LinearE4m3Few {
     static constexpr uint32_t cols = 2, shared_bytes = 16384;
 };
 using LinearE4m3Odd = LinearE4m3<LinearSampleOdd>;
-using LinearE4m3Panel = LinearE4m3<LinearSamplePanel>;
 using LinearE4m3Parts = LinearE4m3<LinearSampleParts>;
-struct LinearE4m3PanelTwo : LinearE4m3Panel {
-    static constexpr uint32_t groups = 8, round = 2, threads = 256;
-};
-struct LinearE4m3PanelHalf : LinearE4m3Panel {
+struct LinearE4m3PanelHalf : LinearE4m3<LinearSamplePanel> {
     static constexpr uint32_t cols = 4, shared_bytes = 16384;
+};
+struct LinearE4m3Panel : LinearE4m3PanelHalf {
+    static constexpr uint32_t cols = 8, groups = 8, threads = 256, shared_bytes = 32768;
+};
+struct LinearE4m3Fold : LinearE4m3<LinearSampleFold> {
+    static constexpr uint32_t shared_bytes = 16384 + 2 * x_pitch;
 };
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \
@@ -131,8 +133,8 @@ SAMPLE(linear_sample_panel_head, LinearSamplePanelHead)
 SAMPLE(linear_e4m3, LinearE4m3Few)
 SAMPLE(linear_e4m3_sixteen, LinearE4m3Sixteen)
 SAMPLE(linear_e4m3_odd, LinearE4m3Odd)
+SAMPLE(linear_e4m3_fold, LinearE4m3Fold)
 SAMPLE(linear_e4m3_panel, LinearE4m3Panel)
 SAMPLE(linear_e4m3_parts, LinearE4m3Parts)
-SAMPLE(linear_e4m3_panel_two, LinearE4m3PanelTwo)
 SAMPLE(linear_e4m3_panel_half, LinearE4m3PanelHalf)
 #endif

@@ -2,7 +2,8 @@
 // the row in registers.
 #include "templates/lib/act.cuh"
 
-template <class S> __device__ void quantize_rows(const Args<3> &a) {
+// By the first S::threads threads of the block.
+template <class S> __device__ __forceinline__ void quantize_each_row(const Args<3> &a) {
     static_assert(S::k % 16 == 0, "columns of NVFP4 weights");
     static_assert(S::x_pitch >= act_pitch(S::k, false) && S::x_pitch % 16 == 0, "x is rows of activations");
     static_assert(S::out_pitch >= e4m3_pitch(S::k) && S::out_pitch % 16 == 0, "out is E4M3 rows");
@@ -10,7 +11,7 @@ template <class S> __device__ void quantize_rows(const Args<3> &a) {
     __shared__ BlockPartials partials;
     const uint32_t n_rows = ((const uint32_t *)a.p[2])[S::count] * S::rows_each;
     uint32_t turn = 0;
-    for (uint32_t r = blockIdx.x; r < n_rows; r += gridDim.x, turn ^= 1) {
+    for (uint32_t r = block_index(); r < n_rows; r += gridDim.x, turn ^= 1) {
         const uint8_t *x = (const uint8_t *)a.p[0] + (uint64_t)r * S::x_pitch;
         const float x_scale = act_meta(x, S::k)->scale;
         float v[Share::EACH][Share::WIDTH];
@@ -30,6 +31,8 @@ template <class S> __device__ void quantize_rows(const Args<3> &a) {
         e4m3_store<S::k, S::threads>((uint8_t *)a.p[1] + (uint64_t)r * S::out_pitch, v, stats.most, stats.l1);
     }
 }
+
+template <class S> __device__ void quantize_rows(const Args<3> &a) { quantize_each_row<S>(a); }
 
 #ifndef INSTANCE
 struct QuantizeSample {

@@ -9,7 +9,7 @@ static const struct {
     const char *template_, *name, *flags;
 } names[] = {
     {"embed", "embed_{format}_h{hidden}", ""},
-    {"norm_add", "norm_add_h{hidden}", "has_branch add has_post post has_out norm count rows"},
+    {"norm_add", "norm_add_h{hidden}", "has_branch add has_post post has_out norm e4m3 e4m3 count rows"},
     {"linear", "linear_{format}_n{n}_k{k}", "x_e4m3 e4m3 has_bias bias softcap cap add add count rows"},
     {"linear_f32", "linear_f32_n{n}_k{k}", "has_bias bias softcap cap count rows"},
     {"gate_up", "gate_up_{format}_{act}_f{f}_k{k}", "x_e4m3 e4m3"},

@@ -294,6 +294,7 @@ static bool norm_add_step(Select *s, const Node *n, const NormAdd *a) {
     field_u(t, "count", t->count);
     field_u(t, "out_pitch", out ? act_pitch(s, a->out, last(s, a->residual)) : 0);
     field_u(t, "wide", out && s->w->wide[a->out]);
+    field_u(t, "e4m3", 0);
     field_u(t, "next_bytes", 0);
     uint64_t row = row_bytes(s, a->residual);
     t->read_per_row = row * (1 + branch);

@@ -79,7 +79,7 @@ void cuda_gather_rows(const Target *t, const KernelAsk *ask, KernelAnswer *out) 
 }
 
 void cuda_quantize_rows(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
-    consider(t, ask, out, ask->bucket * ask_u(ask, "rows_each"), cuda_row_threads(ask_u(ask, "k")),
+    consider(t, ask, out, ask->bucket * ask_u(ask, "rows_each"), cuda_norm_threads(ask_u(ask, "k")),
              2 * L2_US + REDUCE_US + STORE_US);
 }
 

@@ -83,7 +83,8 @@ act_store(void *row, const float (&v)[RowShare<K, THREADS>::EACH][RowShare<K, TH
     if constexpr (WIDE) Share::store((float *)((char *)row + act_wide_offset(K)), v);
 }
 
-// Writes the E4M3 row (args.cuh): codes, zeros behind them, meta. `most`: the largest magnitude, exactly.
+// Writes the E4M3 row (args.cuh): codes, zeros behind them, meta. `most`: the largest magnitude,
+// within a few ulp: what is then above 448 is 448.
 template <uint32_t K, uint32_t THREADS>
 __device__ __forceinline__ void e4m3_store(void *row, const float (&v)[RowShare<K, THREADS>::EACH][4],
                                            float most, float l1) {
@@ -106,6 +107,17 @@ __device__ __forceinline__ void e4m3_store(void *row, const float (&v)[RowShare<
     if (threadIdx.x == 0)
         *(float4 *)e4m3_meta(row, K) =
             make_float4(scale, (l1 * (1 + 0x1p-4f) + K * 0x1p-10f * scale) * ACT_L1_SLACK, 0, 0);
+}
+
+enum RowForm { ROW_HALVES, ROW_WIDE, ROW_E4M3 };
+template <uint32_t K, uint32_t THREADS, RowForm FORM>
+__device__ __forceinline__ void
+row_store(void *row, const float (&v)[RowShare<K, THREADS>::EACH][RowShare<K, THREADS>::WIDTH], float most,
+          float l1) {
+    if constexpr (FORM == ROW_E4M3)
+        e4m3_store<K, THREADS>(row, v, most, l1);
+    else
+        act_store<K, THREADS, FORM == ROW_WIDE>(row, v, most, l1);
 }
 
 // Four values of a row from column `i` on, a multiple of 4: exact.

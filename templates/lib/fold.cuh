@@ -17,7 +17,7 @@ template <class S, bool FOLD = (S::fold != 0)> struct ProductRows {
 template <class S> struct ProductRows<S, true> {
     static constexpr uint32_t THREADS = norm_threads(S::k);
     using Share = RowShare<S::k, THREADS>;
-    static constexpr uint32_t PITCH = act_pitch(S::k, false);
+    static constexpr uint32_t PITCH = x_pitch_least<S>();
     static_assert(S::norm && !S::tiled, "only a decode form makes rows, where no one else reads them");
     static_assert(S::threads >= THREADS, "a thread for each share of a row");
     const float *residual;
@@ -38,7 +38,8 @@ template <class S> struct ProductRows<S, true> {
         for (uint32_t t = 0; t < S::fold; t++) {
             if (t >= n_tok || threadIdx.x >= THREADS) break;
             if (t) Share::load(residual + t * S::k, x); // earlier would cost registers
-            norm_store<S::k, THREADS, false>(place(t), x, w, S::eps, partials, turn);
+            norm_store<S::k, THREADS, S::x_e4m3 ? ROW_E4M3 : ROW_HALVES>(place(t), x, w, S::eps, partials,
+                                                                         turn);
         }
         __syncthreads();
     }

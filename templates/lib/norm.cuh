@@ -13,9 +13,10 @@ __device__ __forceinline__ float norm_factor(float squares, uint32_t n, float ep
     return rsqrtf(squares / (float)n + eps);
 }
 
-// Writes norm(x) * w as an act row at `out`; x is overwritten. `turn`: of the block's reductions so far, 0 or
+// Writes norm(x) * w as a row of that form at `out`; x is overwritten. `turn`: of the block's reductions so
+// far, 0 or
 // 1. The bits depend on K, THREADS and the values alone: a row is the same whichever kernel makes it.
-template <uint32_t K, uint32_t THREADS, bool WIDE>
+template <uint32_t K, uint32_t THREADS, RowForm FORM>
 __device__ __forceinline__ void
 norm_store(void *out, float (&x)[RowShare<K, THREADS>::EACH][RowShare<K, THREADS>::WIDTH],
            const float (&w)[RowShare<K, THREADS>::EACH][RowShare<K, THREADS>::WIDTH], float eps,
@@ -39,6 +40,6 @@ norm_store(void *out, float (&x)[RowShare<K, THREADS>::EACH][RowShare<K, THREADS
     for (uint32_t j = 0; j < Share::EACH; j++)
 #pragma unroll
         for (uint32_t i = 0; i < Share::WIDTH; i++) x[j][i] = x[j][i] * factor * w[j][i];
-    act_store<K, THREADS, WIDE>(out, x, stats.most * factor, stats.l1 * factor);
+    row_store<K, THREADS, FORM>(out, x, stats.most * factor, stats.l1 * factor);
 }
 #endif

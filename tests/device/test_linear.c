@@ -66,7 +66,8 @@ enum { FOLD_TOKENS = 2 };
 static const Product normed[] = {
     LINEAR(336, 1024, 336, "nvfp4", ""),   LINEAR(2208, 2048, 2208, "f16", ""),
     LINEAR(2208, 4096, 2208, "nvfp4", ""), GATE_UP(88, 1024, "nvfp4", "silu"),
-    GATE_UP(1112, 2048, "nvfp4", "silu"),
+    GATE_UP(1112, 2048, "nvfp4", "silu"),  LINEAR_E4M3(2208, 1024, ""),
+    GATE_UP_E4M3(1112, 2048, "silu"),
 };
 static struct {
     uint32_t norm, product, fold; // kernels
@@ -90,20 +91,20 @@ static void add_forms(Product *p) {
 
 static void add_folds(size_t i) {
     const Product *p = &normed[i];
-    const uint32_t pitch = act_pitch(p->k, false);
+    const uint32_t pitch = x_pitch(p);
     for (uint32_t b = 1; b <= FOLD_TOKENS; b++) {
         uint32_t kernels[2];
         for (uint32_t norm = 0; norm < 2; norm++)
             kernels[norm] =
-                p->gate
-                    ? device_add(
-                          "gate_up f=%u k=%u format=%s x_pitch=%u out_pitch=%u %s norm=%u eps=1e-6 @ %u",
-                          p->n, p->k, p->format, pitch, act_pitch(p->n, false), p->more, norm, b)
-                    : device_add("linear n=%u k=%u format=%s out_stride=%u x_pitch=%u norm=%u eps=1e-6 @ %u",
-                                 p->n, p->k, p->format, p->stride, pitch, norm, b);
+                p->gate ? device_add(
+                              "gate_up f=%u k=%u format=%s x_pitch=%u out_pitch=%u %s norm=%u eps=1e-6 @ %u",
+                              p->n, p->k, p->format, pitch, act_pitch(p->n, false), p->more, norm, b)
+                        : device_add(
+                              "linear n=%u k=%u format=%s out_stride=%u x_pitch=%u %s norm=%u eps=1e-6 @ %u",
+                              p->n, p->k, p->format, p->stride, pitch, p->more, norm, b);
         CHECK(device_choice(kernels[1])->spared_us > 0);
-        folds[i][b - 1].norm =
-            device_add("norm_add hidden=%u eps=1e-6 has_out=1 out_pitch=%u @ %u", p->k, pitch, b);
+        folds[i][b - 1].norm = device_add("norm_add hidden=%u eps=1e-6 has_out=1 out_pitch=%u e4m3=%u @ %u",
+                                          p->k, pitch, p->e4m3, b);
         folds[i][b - 1].product = kernels[0], folds[i][b - 1].fold = kernels[1];
     }
 }

@@ -18,6 +18,7 @@ static SpecField norm_fields[] = {{.key = "hidden", .kind = 'u', .u = 8},
                                   {.key = "count", .kind = 'u'},
                                   {.key = "out_pitch", .kind = 'u'},
                                   {.key = "wide", .kind = 'u'},
+                                  {.key = "e4m3", .kind = 'u'},
                                   {.key = "next_bytes", .kind = 'u', .u = 1ull << 33}};
 static SpecField moe_fields[] = {{.key = "experts", .kind = 'u', .u = 8},
                                  {.key = "topk", .kind = 'u', .u = 2},
@@ -74,8 +75,17 @@ static int set_up(void **state) {
     setenv("ADALLM_TEST_DIR", dir, 1);
     setenv("NVCC", path_join(&f->arena, dir, "nvcc"), 1);
     setenv("XDG_CACHE_HOME", dir, 1);
-    f->kernels[0] = (PlanKernel){"norm_add_h8", "norm_add", norm_fields, COUNT_OF(norm_fields), 64, 0};
-    f->kernels[1] = (PlanKernel){"moe_down_x", "moe_down", moe_fields, COUNT_OF(moe_fields), 256, 4096};
+    f->kernels[0] = (PlanKernel){.name = "norm_add_h8",
+                                 .template_ = "norm_add",
+                                 .spec = norm_fields,
+                                 .n_spec = COUNT_OF(norm_fields),
+                                 .threads = 64};
+    f->kernels[1] = (PlanKernel){.name = "moe_down_x",
+                                 .template_ = "moe_down",
+                                 .spec = moe_fields,
+                                 .n_spec = COUNT_OF(moe_fields),
+                                 .threads = 256,
+                                 .shared_bytes = 4096};
     f->launch =
         (PlanLaunch){.kind = ADA_LAUNCH_KERNEL, .origin = "layer 0: norm\n#error (models/x.yaml:3) \\"};
     f->plan = (Plan){.arena = &f->arena,
