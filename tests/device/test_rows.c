@@ -356,6 +356,57 @@ static void quantize_rounds(void **state) {
     }
 }
 
+// norm_add's own E4M3 rows: scale and values of the row as doubles say, each within half a step of its code.
+static const uint32_t normed[] = {640, 4096, 5376};
+static Forms norm_quantizes[COUNT_OF(normed)];
+
+static void setup_norm_quantize(void) {
+    for (uint32_t i = 0; i < COUNT_OF(normed); i++)
+        norm_quantizes[i] = forms_of(line("norm_add hidden=%u eps=1e-6 has_out=1 out_pitch=%u e4m3=1",
+                                          normed[i], e4m3_pitch(normed[i])),
+                                     1, 8, 0, 0);
+}
+
+static void check_normed(const char *what, const uint8_t *row, const double *want, uint32_t k) {
+    double most = 0;
+    float scale;
+    memcpy(&scale, row + e4m3_pitch(k) - 16, 4);
+    for (uint32_t i = 0; i < k; i++) most = fmax(most, fabs(want[i]));
+    if (fabs((double)scale * 448 - most) > 1e-5 * most)
+        check_fail("%s: the scale is %g, expected %g", what, (double)scale, most / 448);
+    for (uint32_t i = 0; i < k; i++) {
+        double got = (double)e4m3_to_f32(row[e4m3_at(i)]) * (double)scale;
+        double half_step = fmax(fabs(want[i]) / 16, (double)scale * 0x1p-10) * 1.0001;
+        if (!(fabs(got - want[i]) <= half_step))
+            check_fail("%s: column %u is %g, expected %g", what, i, got, want[i]);
+    }
+}
+
+static void norms_quantize(void **state) {
+    (void)state;
+    enum { TOKENS = 5 };
+    for (uint32_t c = 0; c < COUNT_OF(normed); c++, device_drop_all()) {
+        const uint32_t h = normed[c], pitch = e4m3_pitch(h);
+        float *x = random_rows(60 + c, (size_t)TOKENS * h), *w = random_rows(70 + c, h);
+        double *row = test_alloc(h * sizeof *row), *want = test_alloc(h * sizeof *want);
+        void *residual = device_copy(x, (size_t)TOKENS * h * 4), *d_w = device_copy(w, h * 4),
+             *out = device_fill((size_t)TOKENS * pitch), *counts = device_counts(0, 0);
+        for (uint32_t f = 0; f < norm_quantizes[c].n; f++) {
+            const uint32_t n = MIN(norm_quantizes[c].bucket[f], TOKENS - 1u);
+            device_write(counts, &n, sizeof n), device_wipe(out);
+            void *args[] = {residual, NULL, NULL, d_w, out, counts, NULL};
+            device_run(norm_quantizes[c].kernel[f], args, COUNT_OF(args));
+            const uint8_t *got = device_read(out);
+            for (uint32_t t = 0; t < n; t++) {
+                for (uint32_t i = 0; i < h; i++) row[i] = (double)x[t * h + i];
+                norm_reference(row, w, h, want);
+                check_normed(device_spec(norm_quantizes[c].kernel[f]), got + (size_t)t * pitch, want, h);
+            }
+            check_untouched("rows past the count", got, (size_t)n * pitch, (size_t)TOKENS * pitch);
+        }
+    }
+}
+
 // ---- linear_f32 ----------------------------------------------------------------------------------------
 
 typedef struct {
@@ -587,7 +638,8 @@ static void advance_moves_on(void **state) {
 // ---- all -----------------------------------------------------------------------------------------------
 
 static void setup(void) {
-    setup_embed(), setup_norm(), setup_act(), setup_gather(), setup_quantize(), setup_router(), setup_route();
+    setup_embed(), setup_norm(), setup_act(), setup_gather(), setup_quantize(), setup_norm_quantize(),
+        setup_router(), setup_route();
     setup_combine();
     advance_id = device_add("advance rows_max=%d @ 64", ROWS_MAX);
 }
@@ -600,6 +652,7 @@ static const struct CMUnitTest tests[] = {
     device_test(act_mul_values),
     device_test(gather_copies),
     device_test(quantize_rounds),
+    device_test(norms_quantize),
     device_test(router_forms_agree),
     device_test(route_picks),
     device_test(combine_sums),
