@@ -13,8 +13,8 @@ enum { SELFTEST_IDS_MAX = 16, SELFTEST_COLUMNS = 128, HASH_CHUNK = 64 << 20 };
     12e9 // multiply-adds that the evaluator may spend on the self-test, but for its least of two ids
 
 // The host plan stays within 0.003 of the evaluator on every dense fixture; other targets round activations
-// to fp16. A router that flips moves the logits of its token, and so does an activation that rounds to the next
-// E4M3 value (`gemm: w4a8`): 0.08 on a fixture, 0.12 with experts.
+// to fp16. A router that flips moves the logits of its token, and so does an activation that rounds to the
+// next E4M3 value (`gemm: w4a8`): 0.08 on a fixture, 0.12 with experts.
 #define TOLERANCE_DENSE 0.15f
 #define TOLERANCE_MOE   0.3f
 #define TOLERANCE_A8    0.1f // on top
