@@ -8,19 +8,34 @@
 
 constexpr uint32_t TILE_ROWS = 16, STAGE_COLS = 64, TILE_TOKENS = 8;
 
-// K is summed in SLICES chains of mma, which are added in order. The same in every form of every product, so
-// that a token's bits do not depend on the form.
-constexpr uint32_t SLICES = 8;
 __host__ __device__ constexpr uint32_t stages_of(uint32_t k) { return (k + STAGE_COLS - 1) / STAGE_COLS; }
-__host__ __device__ constexpr uint32_t slice_begin(uint32_t stages, uint32_t slice) {
-    return stages * slice / SLICES;
-}
 __host__ __device__ constexpr uint32_t stage_bytes(Format f) { return f == FORMAT_NVFP4 ? 576 : 2048; }
 __host__ __device__ constexpr uint32_t row_tiles(uint32_t n) { return (n + TILE_ROWS - 1) / TILE_ROWS; }
 
+// K is summed in SLICES chains of mma, which are added in order. The same in every form of every product, so
+// that a token's bits do not depend on the form. All slices but the last that is not empty have
+// slice_length() stages: the least that lets a warp take its slice in equal chunks of 4 to 8 stages, where a
+// few more than an even share suffice for that.
+constexpr uint32_t SLICES = 8;
+__host__ __device__ constexpr uint32_t slice_chunk(uint32_t stages, uint32_t length, uint32_t most) {
+    uint32_t chunk = most;
+    while (chunk > 1 && (length % chunk || stages % length % chunk)) chunk--;
+    return chunk;
+}
+__host__ __device__ constexpr uint32_t slice_length(uint32_t stages) {
+    const uint32_t least = (stages + SLICES - 1) / SLICES;
+    if (least >= 4)
+        for (uint32_t length = least; length <= least + least / 4 + 1; length++)
+            if (slice_chunk(stages, length, 8) >= 4) return length;
+    return least;
+}
+template <uint32_t STAGES> __host__ __device__ constexpr uint32_t slice_begin(uint32_t slice) {
+    constexpr uint32_t LENGTH = slice_length(STAGES);
+    return slice * LENGTH < STAGES ? slice * LENGTH : STAGES;
+}
 template <uint32_t STAGES> __host__ __device__ constexpr uint32_t slice_stages(uint32_t slice) {
-    return STAGES % SLICES == 0 ? STAGES / SLICES
-                                : slice_begin(STAGES, slice + 1) - slice_begin(STAGES, slice);
+    constexpr uint32_t LENGTH = slice_length(STAGES);
+    return LENGTH * SLICES == STAGES ? LENGTH : slice_begin<STAGES>(slice + 1) - slice_begin<STAGES>(slice);
 }
 
 // What undoes the factor of unpacked weights: codes come out as value * 2^-14, 16-bit weights have it in
