@@ -58,7 +58,9 @@ template <Format F, uint32_t K, uint32_t COLS_, uint32_t GROUPS_> struct Stream 
     static constexpr uint32_t MOST = (STAGES + SLICES - 1) / SLICES; // stages of a slice
     static constexpr uint32_t LEAST =
         STAGES / SLICES >= 4 ? STAGES / SLICES : MOST; // of a slice; a short rest is cheap
-    static constexpr uint32_t DEPTH = stream_depth(LEAST, F == FORMAT_NVFP4 ? (COLS > 1 ? 4 : 8) : 2);
+    static constexpr uint32_t DEPTH = stream_depth(LEAST, F == FORMAT_NVFP4  ? (COLS > 1 ? 4 : 8)
+                                                          : F == FORMAT_E4M3 ? 4
+                                                                             : 2);
     static constexpr bool EVEN = STAGES % (SLICES * DEPTH) == 0; // every chunk is full
 };
 
