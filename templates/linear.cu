@@ -123,7 +123,7 @@ struct LinearSampleE4m3 : LinearSampleHead {
 struct LinearSampleE4m3One : LinearSampleE4m3 {
     static constexpr uint32_t cols = 1, round = 12, shared_bytes = 98304;
 };
-struct LinearSamplePanelE4m3 : LinearSamplePanel {
+struct LinearSamplePanelE4m3 : LinearSamplePanelHead {
     static constexpr Format format = FORMAT_E4M3;
 };
 struct LinearSamplePanelE4m3Pair : LinearSampleParts {

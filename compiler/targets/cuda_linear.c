@@ -161,8 +161,9 @@ static void panel_candidate(const Product *p, uint32_t cols, uint32_t warps, uin
 
 // What the registers of a thread hold: 168 with 12 warps, 255 with 8.
 static bool panel_fits(const Product *p, uint32_t cols, uint32_t warps, uint32_t each) {
-    bool small = p->stage_bytes <= 1024; // NVFP4, E4M3
-    return each == 1 ? warps <= 8 || small || cols < 8 : small && warps == 8 && cols == 8;
+    bool nvfp4 = p->stage_bytes == 576, e4m3 = p->stage_bytes == 1024;
+    if (each == 1) return warps <= 8 || nvfp4 || cols < 8;
+    return (nvfp4 || e4m3) && warps == 8 && cols == 8;
 }
 
 static void panel_candidates(const Product *p) {
