@@ -57,7 +57,8 @@ template <uint32_t TILES, uint32_t GRID, uint32_t MOST_> struct StreamDeal {
 template <Format F, uint32_t K, uint32_t COLS_, uint32_t GROUPS_> struct Stream {
     static constexpr Format FORMAT = F;
     static constexpr uint32_t COLS = COLS_, GROUPS = GROUPS_, STAGES = stages_of(K), BYTES = stage_bytes(F);
-    static constexpr uint32_t DEPTH = stream_depth(STAGES, F == FORMAT_NVFP4 ? (COLS > 1 ? 4 : 8) : 2);
+    static constexpr uint32_t WANTED = F == FORMAT_NVFP4 ? (COLS > 1 ? 4 : 8) : F == FORMAT_E4M3 ? 4 : 2;
+    static constexpr uint32_t DEPTH = stream_depth(STAGES, WANTED);
     static constexpr bool EVEN =
         slice_chunk(STAGES, slice_length(STAGES), DEPTH) == DEPTH; // every chunk is full
 };
