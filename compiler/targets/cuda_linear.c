@@ -11,12 +11,13 @@ enum {
     STAGE_COLS = 64,
     SLICES = 8,
     GROUP_WARPS = 8,
-    PART_BYTES = 4096, // partial sums of a row tile and 8 tokens: 8 slices, a float4 a lane
-    STREAM_SHARED_MAX = 96 << 10,
+    PART_BYTES = 4096,            // partial sums of a row tile and 8 tokens: 8 slices, a float4 a lane
+    STREAM_SHARED_MAX = 96 << 10, // more would leave too little of an SM to L1
+    STREAM_STATIC_MAX = 6 << 10,  // of shared memory, beside the sums and rows
     WORK_COUNTERS_BYTES = 64 << 10,
     WORK_COUNTERS = 16384 - 32, // the last line is where chains meet
     WORK_MAX = 64 << 20,
-    FOLD_TOKENS = 2 // more rows to norm cost every block more than one launch
+    FOLD_TOKENS = 4 // more rows to norm cost every block more than one launch
 };
 
 // Of an H100 at 1.98 GHz; other clocks scale them.
@@ -38,18 +39,15 @@ typedef struct {
     KernelAnswer *out;
     uint64_t tiles, stages, stage_bytes;
     double clock; // factor of times that count instructions
-    bool e4m3;    // rows of x
+    bool x_e4m3;  // rows of x
 } Product;
 
 static Product product_of(const Target *t, const KernelAsk *ask, KernelAnswer *out, uint64_t tiles) {
-    return (Product){.t = t,
-                     .ask = ask,
-                     .out = out,
-                     .tiles = tiles,
-                     .stages = div_up(ask_u(ask, "k"), STAGE_COLS),
-                     .stage_bytes = ask_is(ask, "format", "nvfp4") ? 576 : 2048,
-                     .clock = FITTED_GHZ / t->clock_ghz,
-                     .e4m3 = ask_u(ask, "x_e4m3") != 0};
+    Product p = {.t = t, .ask = ask, .out = out, .tiles = tiles, .x_e4m3 = ask_u(ask, "x_e4m3") != 0};
+    p.stages = div_up(ask_u(ask, "k"), STAGE_COLS);
+    p.stage_bytes = ask_is(ask, "format", "nvfp4") ? 576 : ask_is(ask, "format", "e4m3") ? 1024 : 2048;
+    p.clock = FITTED_GHZ / t->clock_ghz;
+    return p;
 }
 
 // Microseconds that one SM needs for bytes from memory, all of them reading.
@@ -60,7 +58,7 @@ static double memory_us(const Product *p, double bytes) {
 // Products with fp32 sums: the tensor cores' own limit.
 static double tensor_us(const Product *p, double tile_cols) {
     double flops = tile_cols * TILE_ROWS * STAGE_COLS * 8 * 2;
-    double rate = p->t->tflops_acc32 * (p->e4m3 ? p->t->e4m3_rate : 1);
+    double rate = p->t->tflops_acc32 * (p->x_e4m3 ? p->t->e4m3_rate : 1);
     return flops / (rate / p->t->units * 1e6);
 }
 
@@ -75,9 +73,11 @@ static void schedule(KernelChoice *c, uint32_t tiled, uint32_t cols, uint32_t gr
 
 // Row tiles between two reductions, a multiple of `groups`, whose partial sums fit shared memory: all of a
 // block's, or half of what fits, as the next round then fills the other half. `rows_bytes` are spoken for.
-static uint32_t stream_round(uint64_t per_block, uint32_t cols, uint32_t groups, uint64_t rows_bytes,
-                             uint64_t *shared) {
-    uint64_t each = (uint64_t)cols * PART_BYTES, most = (STREAM_SHARED_MAX - rows_bytes) / each;
+static uint32_t stream_round(const Target *t, uint64_t per_block, uint32_t cols, uint32_t groups,
+                             uint64_t rows_bytes, uint64_t *shared) {
+    uint64_t each = (uint64_t)cols * PART_BYTES,
+             most =
+                 (MIN(t->shared_bytes - STREAM_STATIC_MAX, (uint64_t)STREAM_SHARED_MAX) - rows_bytes) / each;
     uint64_t round = round_up(per_block, groups);
     if (round <= most) {
         *shared = round * each;
@@ -92,7 +92,7 @@ static uint32_t stream_round(uint64_t per_block, uint32_t cols, uint32_t groups,
 static double stream_us(const Product *p, uint64_t per_block, uint32_t cols) {
     double stages = (double)(per_block * p->stages);
     double stage = STREAM_STAGE_US + STREAM_TOKENS_US * (cols - 1);
-    if (p->e4m3) stage += E4M3_STREAM_US(p->t->e4m3_rate >= 1);
+    if (p->x_e4m3) stage += E4M3_STREAM_US(p->t->e4m3_rate >= 1);
     double work = stages * stage * p->clock;
     if (p->stage_bytes > 576) work *= 0.7; // nothing to unpack
     return p->t->launch_us + FILL_US + MAX(memory_us(p, stages * (double)p->stage_bytes), work);
@@ -103,8 +103,8 @@ static void stream_candidate(const Product *p, uint64_t per_block, uint32_t grou
     uint32_t cols = p->ask->bucket <= 8 ? 1 : 2;
     uint64_t rows_bytes = fold * ask_u(p->ask, "x_pitch");
     KernelChoice c = {.grid = (uint32_t)div_up(p->tiles, per_block), .threads = groups * GROUP_WARPS * 32};
-    if (rows_bytes > STREAM_SHARED_MAX / 2) return;
-    schedule(&c, 0, cols, groups, stream_round(per_block, cols, groups, rows_bytes, &c.shared_bytes));
+    if (rows_bytes > p->t->shared_bytes / 2) return;
+    schedule(&c, 0, cols, groups, stream_round(p->t, per_block, cols, groups, rows_bytes, &c.shared_bytes));
     choice_add(&c, "parts", 1);
     choice_add(&c, "per_sm", 1);
     choice_add(&c, "fold", fold);
@@ -133,14 +133,14 @@ typedef struct {
 
 // As in templates/lib/panel.cuh: two chunks of four stages.
 static uint64_t panel_shared(const Product *p, uint32_t cols) {
-    return 2ull * 4 * cols * 8 * (p->e4m3 ? 64 : 128);
+    return 2ull * 4 * cols * 8 * (p->x_e4m3 ? 64 : 128);
 }
 
 // Fewer warps hide less of what each waits for; two row tiles a warp share the activations that it reads.
 static double panel_stage_us(const Product *p, uint32_t warps, uint32_t each, uint32_t cols) {
     double slower = cols < 8 || warps >= 12 ? 1 : warps >= 8 ? 1.14 : 1.4;
     double us = PANEL_STAGE_US * (each > 1 ? 0.97 : slower);
-    if (p->e4m3) us += E4M3_PANEL_US(p->t->e4m3_rate >= 1);
+    if (p->x_e4m3) us += E4M3_PANEL_US(p->t->e4m3_rate >= 1);
     return us * warps * each * cols;
 }
 
@@ -176,9 +176,10 @@ static void panel_candidate(const Product *p, uint32_t cols, uint32_t warps, uin
 // What the registers of a thread hold: 168 with 12 warps, 255 with 8. E4M3 rows want some for scales and for
 // sums of a block.
 static bool panel_fits(const Product *p, uint32_t cols, uint32_t warps, uint32_t each) {
-    if (p->e4m3) return each == 1 && (warps <= 8 || cols < 8);
-    bool nvfp4 = p->stage_bytes == 576;
-    return each == 1 ? warps <= 8 || nvfp4 || cols < 8 : nvfp4 && warps == 8 && cols == 8;
+    bool nvfp4 = p->stage_bytes == 576, e4m3 = p->stage_bytes == 1024;
+    if (p->x_e4m3) return each == 1 && (warps <= 8 || cols < 8);
+    if (each == 1) return warps <= 8 || nvfp4 || cols < 8;
+    return (nvfp4 || e4m3) && warps == 8 && cols == 8;
 }
 
 static void panel_candidates(const Product *p) {
@@ -214,7 +215,7 @@ static void expert_stream(const Product *p, uint64_t topk, double active) {
     uint64_t units_per_expert = MAX(1, div_up(p->t->units, topk));
     uint32_t groups = p->tiles > units_per_expert ? 2 : 1;
     uint64_t per_unit = round_up(div_up(p->tiles, units_per_expert), groups), shared;
-    uint32_t round = stream_round(per_unit, 1, groups, 0, &shared);
+    uint32_t round = stream_round(p->t, per_unit, 1, groups, 0, &shared);
     uint64_t blocks = div_up(p->tiles, round);
     KernelChoice c = {.grid = (uint32_t)MIN((uint64_t)p->ask->bucket * topk * blocks, (uint64_t)p->t->units),
                       .threads = groups * GROUP_WARPS * 32,
