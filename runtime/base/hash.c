@@ -21,6 +21,14 @@ void sha256_add(Sha256Stream *s, const void *data, size_t len) {
     CHECK(EVP_DigestUpdate(s->ctx, data, len) == 1);
 }
 
+Sha256 sha256_take(Sha256Stream *s) {
+    Sha256 h;
+    unsigned len = sizeof h.bytes;
+    CHECK(EVP_DigestFinal_ex(s->ctx, h.bytes, &len) == 1 && len == sizeof h.bytes);
+    CHECK(EVP_DigestInit_ex(s->ctx, NULL, NULL) == 1);
+    return h;
+}
+
 Sha256 sha256_end(Sha256Stream *s) {
     Sha256 h;
     unsigned len = sizeof h.bytes;

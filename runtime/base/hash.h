@@ -15,7 +15,8 @@ Sha256 sha256(const void *data, size_t len);
 typedef struct Sha256Stream Sha256Stream; // incremental
 Sha256Stream *sha256_begin(void);
 void sha256_add(Sha256Stream *s, const void *data, size_t len);
-Sha256 sha256_end(Sha256Stream *s); // frees the stream
+Sha256 sha256_take(Sha256Stream *s); // the stream begins anew; allocates nothing
+Sha256 sha256_end(Sha256Stream *s);  // frees the stream
 
 void sha256_hex(Sha256 h, char out[65]);
 #endif
