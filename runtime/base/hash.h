@@ -11,12 +11,13 @@ typedef struct {
 } Sha256;
 
 Sha256 sha256(const void *data, size_t len);
+// Of the bytes of both, one after the other. Allocates nothing.
+Sha256 sha256_pair(const void *a, size_t a_len, const void *b, size_t b_len);
 
 typedef struct Sha256Stream Sha256Stream; // incremental
 Sha256Stream *sha256_begin(void);
 void sha256_add(Sha256Stream *s, const void *data, size_t len);
-Sha256 sha256_take(Sha256Stream *s); // the stream begins anew; allocates nothing
-Sha256 sha256_end(Sha256Stream *s);  // frees the stream
+Sha256 sha256_end(Sha256Stream *s); // frees the stream
 
 void sha256_hex(Sha256 h, char out[65]);
 #endif

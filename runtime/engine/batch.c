@@ -43,7 +43,6 @@ static void set_up(Batch *b) {
     b->prompt_rows = ARENA_ARRAY(a, PromptRow, p->rows_max);
     b->tokens = ARENA_ARRAY(a, BatchToken, p->rows_max);
     b->stage = sampling_stage(a, p);
-    b->hasher = sha256_begin();
 }
 
 Batch *batch_new(Exec *x, const BatchOptions *o, Err *e) {
@@ -60,7 +59,6 @@ Batch *batch_new(Exec *x, const BatchOptions *o, Err *e) {
 void batch_free(Batch *b) {
     if (!b) return;
     exec_forget(b->x);
-    sha256_end(b->hasher);
     arena_free(&b->arena);
     free(b);
 }
@@ -73,10 +71,20 @@ void batch_add(Batch *b, Seq *s) {
     line_add(b, s);
 }
 
+// Nobody awaits what is in flight: its slots and pages are free at once.
+static void forget_steps(Batch *b) {
+    if (b->n_running || !(batch_in_flight(b) || b->n_leaving)) return;
+    exec_forget(b->x);
+    b->n_taken = b->n_launched, b->pending = NULL;
+    b->carried = 0, b->steady = false;
+    line_settle(b);
+}
+
 void batch_remove(Batch *b, Seq *s) {
     if (s->state == SEQ_WAITING) line_remove(b, s);
     if (s->state == SEQ_PREFILL || s->state == SEQ_DECODE) line_leave(b, s, false);
     s->state = SEQ_ENDED;
+    forget_steps(b);
 }
 
 // ---- stepping --------------------------------------------------------------------------------------------
@@ -110,6 +118,7 @@ bool batch_step(Batch *b, const BatchToken **tokens, uint32_t *n, Err *e) {
     b->last_step = (BatchStep){0};
     if (b->dead) return err_set(e, E_DEVICE, "the batch failed before");
     b->dead = !launch_ahead(b, e) || !take_oldest(b, n, e);
+    forget_steps(b);
     return !b->dead;
 }
 
@@ -119,6 +128,7 @@ const SeqLimits *batch_limits(const Batch *b) { return &b->limits; }
 bool batch_busy(const Batch *b) { return b->n_running || b->n_waiting; }
 uint32_t batch_running(const Batch *b) { return b->n_running; }
 const Seq *batch_seq(const Batch *b, uint32_t i) { return b->running[i]; }
+uint32_t batch_computed(const Batch *b, const Seq *s) { return b->slots[s->slot].cached; }
 const BatchStats *batch_stats(const Batch *b) { return &b->stats; }
 const BatchStep *batch_last_step(const Batch *b) { return &b->last_step; }
 const Kv *batch_kv(const Batch *b) { return &b->kv; }

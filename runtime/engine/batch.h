@@ -22,6 +22,8 @@ typedef struct {
     uint32_t chunk;     // prompt tokens of one sequence in a step
     bool prefill_first; // no token is generated while a prompt is unfinished: for measurements
     uint32_t speculate; // tokens of a sequence that a step may guess; 0: none
+    void (*entered)(void *ctx, Seq *s); // s gets its first slot; inside batch_step. NULL: nobody asks
+    void *ctx;
 } BatchOptions;
 
 typedef struct {
@@ -65,7 +67,8 @@ bool batch_busy(const Batch *b); // a sequence waits or runs
 
 uint32_t batch_running(const Batch *b); // sequences in slots
 uint32_t batch_waiting(const Batch *b, uint32_t *preempted);
-const Seq *batch_seq(const Batch *b, uint32_t i); // running, oldest first
+const Seq *batch_seq(const Batch *b, uint32_t i);      // running, oldest first
+uint32_t batch_computed(const Batch *b, const Seq *s); // positions of a running sequence, those in flight too
 const BatchStats *batch_stats(const Batch *b);
 const BatchStep *batch_last_step(const Batch *b); // of the last batch_step; tokens 0: it took none
 const Kv *batch_kv(const Batch *b);

@@ -102,7 +102,7 @@ static void publish_generated(Batch *b, Seq *s) {
     const uint32_t P = b->plan->page_tokens;
     const uint32_t full = MIN(s->n_ids, b->slots[s->slot].cached) / P;
     if (full <= s->n_published) return;
-    seq_extend_keys(s, P, b->hasher);
+    seq_extend_keys(s, P);
     for (; s->n_published < full; s->n_published++)
         kv_publish(&b->kv, s->slot, s->n_published, &s->keys[s->n_published], 0);
 }

@@ -1,4 +1,5 @@
 // Who waits and who runs.
+#include "runtime/base/log.h"
 #include "runtime/base/num.h"
 #include "runtime/engine/batch_state.h"
 
@@ -63,6 +64,8 @@ static bool enter(Batch *b, Seq *s, uint32_t slot, uint32_t shared, Err *e) {
     b->slots[slot] = (Slot){SLOT_TAKEN, s, cached};
     if (!s->n_entered++) {
         s->first_hit = MIN(cached, s->n_prompt);
+        s->entered_s = clock_s();
+        if (b->options.entered) b->options.entered(b->options.ctx, s);
         b->stats.queried_tokens += s->n_prompt, b->stats.hit_tokens += cached;
     }
     s->slot = slot, s->state = SEQ_PREFILL, s->n_published = shared, s->in_step = 0;

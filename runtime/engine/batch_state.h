@@ -55,7 +55,6 @@ struct Batch {
     Seq *waiting_first, *waiting_last;
     uint32_t n_waiting, n_preempted;
     uint64_t arrivals;
-    Sha256Stream *hasher;
     Step steps[STEPS];
     uint64_t n_launched, n_taken; // steps[n_launched % STEPS] is composed next
     Step *pending;                // its body runs, its tokens are not drawn yet: they wait for masks

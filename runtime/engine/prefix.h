@@ -5,7 +5,7 @@
 #define ADALLM_ENGINE_PREFIX_H
 #include "runtime/base/hash.h"
 
-// Key of the n ids that follow what `before` names. hasher is used and left ready; nothing is allocated.
-Sha256 prefix_next(Sha256Stream *hasher, const Sha256 *before, const int32_t *ids, uint32_t n);
 Sha256 prefix_begin(Str salt);
+// Key of the n ids that follow what `before` names. Allocates nothing.
+Sha256 prefix_next(const Sha256 *before, const int32_t *ids, uint32_t n);
 #endif

@@ -118,9 +118,7 @@ Seq *seq_new(const SeqLimits *l, const Request *r, Err *e) {
     s->sampling.bias = copy(block + p.bias, r->sampling.bias, r->sampling.n_bias * sizeof *r->sampling.bias);
     if (r->sampling.logprobs) s->logprobs = (LogprobRow *)(block + p.logprobs);
     if (r->prompt_logprobs) s->prompt_logprobs = (LogprobRow *)(block + p.prompt_logprobs);
-    Sha256Stream *hasher = sha256_begin();
-    seq_extend_keys(s, l->plan->page_tokens, hasher);
-    sha256_end(hasher);
+    seq_extend_keys(s, l->plan->page_tokens);
     return s;
 }
 
@@ -135,8 +133,8 @@ SeqEnd seq_end_after(const Seq *s, int32_t id) {
     return s->to_context ? SEQ_CONTEXT : SEQ_MAX_TOKENS;
 }
 
-void seq_extend_keys(Seq *s, uint32_t page_tokens, Sha256Stream *hasher) {
+void seq_extend_keys(Seq *s, uint32_t page_tokens) {
     for (; (s->n_keys + 1) * page_tokens <= s->n_ids; s->n_keys++)
-        s->keys[s->n_keys] = prefix_next(hasher, s->n_keys ? &s->keys[s->n_keys - 1] : &s->root,
+        s->keys[s->n_keys] = prefix_next(s->n_keys ? &s->keys[s->n_keys - 1] : &s->root,
                                          s->ids + (size_t)s->n_keys * page_tokens, page_tokens);
 }

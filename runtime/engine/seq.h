@@ -56,6 +56,7 @@ struct Seq {
     uint32_t n_prompt_logprobs;
     uint32_t slot;      // while prefilling and decoding
     uint32_t first_hit; // tokens found in the cache when it first entered
+    double entered_s;   // clock_s() of its first slot
     uint32_t n_entered; // how often it got a slot: 1 + preemptions
     uint64_t arrival;   // oldest first
     uint64_t in_step;   // number of the last step that was given its tokens
@@ -71,5 +72,5 @@ void seq_free(Seq *s); // no batch has it. s may be NULL
 // What happens after token id was added.
 SeqEnd seq_end_after(const Seq *s, int32_t id);
 // Learns the keys of pages that known ids fill.
-void seq_extend_keys(Seq *s, uint32_t page_tokens, Sha256Stream *hasher);
+void seq_extend_keys(Seq *s, uint32_t page_tokens);
 #endif
