@@ -279,9 +279,48 @@ static void schedules_change_no_answer(void **state) {
                 seen.wasted);
 }
 
+// Twelve sequences at once where the pages hold three: all get their tokens, none is thrown out often.
+static void pressure_is_borne(void **state) {
+    (void)state;
+    enum { MANY = 1000, OFTEN = 4 };
+    Bench b;
+    Err e;
+    chance_state = 5;
+    bench_open(&b, 1, (ExecOptions){.seqs = 3});
+    Batch *batch = batch_new(b.x, NULL, &e);
+    Job *jobs = calloc(MANY, sizeof *jobs);
+    for (uint32_t i = 0; i < MANY; i++) {
+        Job *j = &jobs[i];
+        *j = (Job){.n_prompt = 4 + chance(12),
+                   .request = {.max_tokens = 20 + chance(12), .ids = j->ids, .user = j}};
+        j->n = j->request.n_ids = j->n_prompt;
+        for (uint32_t k = 0; k < j->n; k++) j->ids[k] = (int32_t)chance(SMALL_VOCAB);
+        j->seq = seq_new(batch_limits(batch), &j->request, &e);
+        batch_add(batch, j->seq);
+    }
+    Run run = {.batch = batch, .bench = &b};
+    while (batch_busy(batch)) {
+        const BatchToken *t;
+        uint32_t n;
+        if (!batch_step(batch, &t, &n, &e)) fail_msg("%s", e.msg);
+        for (uint32_t i = 0; i < n; i++) take(&run, &t[i]);
+    }
+    assert_true(batch_stats(batch)->preemptions > 0);
+    for (uint32_t i = 0; i < MANY; i++) {
+        assert_int_equal(jobs[i].ends, 1);
+        assert_true(jobs[i].seq->n_entered - 1 <= OFTEN);
+        batch_remove(batch, jobs[i].seq);
+        seq_free(jobs[i].seq);
+    }
+    free(jobs);
+    batch_free(batch);
+    bench_close(&b);
+}
+
 int main(int argc, char **argv) {
     if (argc > 1) n_schedules = strtoull(argv[1], NULL, 10);
     if (argc > 2) first_seed = strtoull(argv[2], NULL, 10);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(schedules_change_no_answer)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(schedules_change_no_answer),
+                                       cmocka_unit_test(pressure_is_borne)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
