@@ -143,7 +143,7 @@ static void add_guesses(Batch *b, Step *t, Seq *s, uint32_t *spare) {
         add_draw(b, t, s, ROW_GUESS);
     }
     t->guesses |= n != 0;
-    b->stats.guessed += n;
+    b->stats.guessed += n, s->n_guessed += n;
     *spare -= n;
 }
 

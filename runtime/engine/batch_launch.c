@@ -126,10 +126,10 @@ static void take_draw(Batch *b, uint32_t *n, Seq *s, int32_t id, const LogprobRo
 
 // Of the positions that were computed those up to here are what they should be.
 static bool check_guess(Batch *b, const Row *row) {
-    const Seq *s = row->seq;
+    Seq *s = row->seq;
     if (row->kind == ROW_GUESS && (s->n_ids != row->pos + 1 || s->ids[row->pos] != row->guess)) return false;
     b->slots[row->slot].cached = row->pos + 1;
-    b->stats.accepted += row->kind == ROW_GUESS;
+    b->stats.accepted += row->kind == ROW_GUESS, s->n_accepted += row->kind == ROW_GUESS;
     return true;
 }
 
