@@ -4,25 +4,37 @@
 #include "templates/lib/panel.cuh"
 #include "templates/lib/prefetch.cuh"
 #include "templates/lib/product.cuh"
+#include "templates/lib/stream.cuh"
 
 template <class S, class Link> __device__ __forceinline__ void linear_stream(const Args<10> &a, Link &link) {
     extern __shared__ __align__(128) uint8_t shared[];
+    constexpr uint32_t MOST = stream_most<S>();
+    constexpr bool NEAR = MOST <= Link::THREADS / TILE_ROWS; // a thread for each row
+    __shared__ ProductFactors<NEAR ? MOST * TILE_ROWS : 1, NEAR ? S::cols * TILE_TOKENS : 1> near;
     const float *row_scale = (const float *)a.p[2], *bias = (const float *)a.p[3];
     float *out = (float *)a.p[4];
-    const StreamDeal<row_tiles(S::n), Link::GRID, stream_most<S>()> deal;
+    const StreamDeal<row_tiles(S::n), Link::GRID, MOST> deal;
     const StreamShare share = deal();
-    const uint32_t thread = thread_index(), lane = thread % 32, line = share.first * TILE_ROWS + thread * 32;
-    if (line < S::n && line < (share.first + share.n) * TILE_ROWS) prefetch_global_l2(row_scale + line);
+    const uint32_t thread = thread_index(), lane = thread % 32;
+    if constexpr (NEAR) {
+        const uint32_t row = share.first * TILE_ROWS + thread;
+        if (thread < share.n * TILE_ROWS && row < S::n) near.fetch_row(thread, row_scale + row);
+    } else {
+        const uint32_t line = share.first * TILE_ROWS + thread * 32;
+        if (line < S::n && line < (share.first + share.n) * TILE_ROWS) prefetch_global_l2(row_scale + line);
+    }
     ProductRows<S> rows;
     if constexpr (!Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
-    uint32_t n_tok = 0;
-    stream_tiles<Stream<S::format, S::k, S::cols, S::groups>, S::round>(
-        a.p[1], deal, link,
+    const uint32_t *n_tokens = (const uint32_t *)a.p[5] + S::count;
+    stream_tiles<Stream<S::format, S::k, S::cols, S::groups>, S::round, Link>(
+        a.p[1], deal,
         [&] {
             link.wait();
-            n_tok = ((const uint32_t *)a.p[5])[S::count];
+            const uint32_t n_tok = *n_tokens;
             if constexpr (Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
             rows.make(n_tok);
+            if constexpr (NEAR && !S::fold)
+                if (thread < n_tok) near.fetch_x(thread, act_meta(rows.row(thread), S::k));
             StreamColumns<S::cols> columns;
 #pragma unroll
             for (uint32_t c = 0; c < S::cols; c++) {
@@ -31,10 +43,12 @@ template <class S, class Link> __device__ __forceinline__ void linear_stream(con
             }
             return columns;
         },
-        (float4 *)shared, [&] { prefetch_next<Link::FOLLOWS ? 0 : S::next_bytes>(a.p[9]); },
+        (float4 *)shared, [&] { prefetch_next<S::next_bytes>(a.p[9]); },
         [&](uint32_t tile, uint32_t c, const float(&sums)[4]) {
             product_store<S>(
-                tile, c * TILE_TOKENS, n_tok, sums, row_scale, bias, [&](uint32_t t) { return rows.row(t); },
+                tile, c * TILE_TOKENS, read_again(n_tokens), sums,
+                NEAR ? near.row - deal().first * TILE_ROWS : row_scale, bias,
+                [&](uint32_t t) { return NEAR && !S::fold ? near.x + t : act_meta(rows.row(t), S::k); },
                 [&](uint32_t t) { return out + (uint64_t)t * S::out_stride; });
         });
 }
@@ -47,7 +61,7 @@ template <class S> __device__ void linear_panel(const Args<10> &a) {
         return [=, &a](uint32_t tile, uint32_t column, const float(&sums)[4]) {
             product_store<S>(
                 tile, column, n_tok, sums, (const float *)a.p[2], (const float *)a.p[3],
-                [&](uint32_t token) { return x + (uint64_t)token * S::x_pitch; },
+                [&](uint32_t token) { return act_meta(x + (uint64_t)token * S::x_pitch, S::k); },
                 [&](uint32_t token) { return out + (uint64_t)token * S::out_stride; });
             asm volatile("" ::: "memory"); // one after the other: registers are for sums
         };
@@ -55,12 +69,13 @@ template <class S> __device__ void linear_panel(const Args<10> &a) {
 }
 
 template <class S> __device__ void linear(const Args<10> &a) {
-    static_assert(S::format == FORMAT_NVFP4 || S::format == FORMAT_F16, "weights are NVFP4 or fp16 tiles");
+    static_assert(S::format == FORMAT_NVFP4 || S::format == FORMAT_E4M3 || S::format == FORMAT_F16,
+                  "weights are NVFP4, E4M3 or fp16 tiles");
     static_assert(S::x_pitch >= act_pitch(S::k, false) && S::x_pitch % 16 == 0, "x is rows of activations");
     if constexpr (S::tiled) {
         linear_panel<S>(a);
     } else {
-        Alone<S::threads, S::format> alone;
+        Alone<S::threads> alone;
         linear_stream<S>(a, alone);
     }
 }
@@ -102,6 +117,19 @@ struct LinearSamplePanelHead : LinearSample {
                               shared_bytes = 32768;
     static constexpr Format format = FORMAT_F16;
 };
+struct LinearSampleE4m3 : LinearSampleHead {
+    static constexpr Format format = FORMAT_E4M3;
+};
+struct LinearSampleE4m3One : LinearSampleE4m3 {
+    static constexpr uint32_t cols = 1, round = 12, shared_bytes = 98304;
+};
+struct LinearSamplePanelE4m3 : LinearSamplePanelHead {
+    static constexpr Format format = FORMAT_E4M3;
+};
+struct LinearSamplePanelE4m3Pair : LinearSampleParts {
+    static constexpr uint32_t round = 2, parts = 1;
+    static constexpr Format format = FORMAT_E4M3;
+};
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \
         name(const __grid_constant__ Args<10> args) {                                                        \
@@ -115,4 +143,8 @@ SAMPLE(linear_sample_odd, LinearSampleOdd)
 SAMPLE(linear_sample_panel, LinearSamplePanel)
 SAMPLE(linear_sample_parts, LinearSampleParts)
 SAMPLE(linear_sample_panel_head, LinearSamplePanelHead)
+SAMPLE(linear_sample_e4m3, LinearSampleE4m3)
+SAMPLE(linear_sample_e4m3_one, LinearSampleE4m3One)
+SAMPLE(linear_sample_panel_e4m3, LinearSamplePanelE4m3)
+SAMPLE(linear_sample_panel_e4m3_pair, LinearSamplePanelE4m3Pair)
 #endif
