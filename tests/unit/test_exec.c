@@ -134,12 +134,17 @@ static void a_kernel_is_timed_alone(void **state) {
     close_small(&o);
 }
 
+static void do_nothing(void *ctx, const char *kernel, void *const *args, uint32_t n_args) {
+    (void)ctx, (void)kernel, (void)args, (void)n_args;
+}
+
 static void silence_is_an_error(void **state) {
     (void)state;
     Opened o;
     Err e;
     ExecTokens tokens;
-    open_small(&o, &(ExecOptions){.driver = "null"}); // no kernel runs, none tells its tokens
+    open_small(&o, &(ExecOptions){.driver = "null"});
+    null_on_launch(exec_device(o.x, 0), do_nothing, NULL); // not even tokens are told
     const ExecStep step = {.body_tokens = 1, .head_rows = 1, .sample_rows = 1, .advance_rows = 1};
     assert_true(exec_step(o.x, &step, &e));
     assert_false(exec_tokens(o.x, &tokens, &e));
