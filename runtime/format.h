@@ -99,8 +99,8 @@ typedef struct {
 // A KV group: the layers that share one page pool and one block table.
 typedef struct {
     uint32_t window;        // 0: full attention
-    uint32_t pages_per_seq; // columns of the block table; for a window: the ring, (window - 1 + chunk_max)
-                            // tokens at least
+    uint32_t pages_per_seq; // columns of the block table; for a window: the ring, window - 1 and the larger
+                            // of tokens_max and page_tokens, at least
     uint64_t page_bytes;    // all layers of the group, K and V, of page_tokens tokens, on one rank
     uint32_t n_layers, reserved;
 } AdaKvGroup;

@@ -411,6 +411,7 @@ template <class S> __device__ void sample(const Args<10> &a) {
             const float *from =
                 r.features & SAMPLE_ADJUSTS ? (const float *)(mine + Layout::adjusted) : logits;
             if (r.temperature > 0) id = sample_draw<S>(m, from, mine + Layout::stats, r, scale, best);
+            if (r.features & SAMPLE_GIVEN) id = min((uint32_t)r.seed, (uint32_t)S::vocab_rows - 1);
             if (r.features & SAMPLE_LOGPROBS) {
                 LogprobRow *const ring = (LogprobRow *)a.p[9] + counts[COUNT_STEP] % RING_SLOTS * S::rows_max;
                 sample_logprobs<S>(m, logits, mine + Layout::raw, r.top_logprobs, id, ring + row);

@@ -30,7 +30,7 @@ static bool kv_group(Plan *p, const PassContext *c, const Node *n, uint32_t *out
             "%s: a window of %u tokens would be the %uth size of KV cache, at most %u are possible",
             node_origin(c->arena, n), window, p->n_kv_groups + 1, ADA_KV_GROUPS_MAX);
     uint64_t whole = div_up(c->context, p->page_tokens), ring = whole;
-    if (window) ring = div_up((uint64_t)window - 1 + p->tokens_max, p->page_tokens);
+    if (window) ring = div_up((uint64_t)window - 1 + MAX(p->tokens_max, p->page_tokens), p->page_tokens);
     p->kv[p->n_kv_groups++] = (AdaKvGroup){.window = window, .pages_per_seq = (uint32_t)MIN(ring, whole)};
     return true;
 }

@@ -11,6 +11,8 @@ typedef struct {
 } Sha256;
 
 Sha256 sha256(const void *data, size_t len);
+// Of the bytes of both, one after the other. Allocates nothing.
+Sha256 sha256_pair(const void *a, size_t a_len, const void *b, size_t b_len);
 
 typedef struct Sha256Stream Sha256Stream; // incremental
 Sha256Stream *sha256_begin(void);

@@ -1,55 +1,76 @@
-// Batch: sequences that are generated together. Each takes a slot, is prefilled in chunks, then steps with
-// all others; a step with unfinished prompts prefills, any other gives one token to every sequence. What a
-// sequence gets depends on its own request alone. Sampling state, positions and last tokens live on the
-// device; between two decode steps of an unchanged batch nothing is written to it, and the next step is
-// launched before the tokens of the last are read.
+// Batch: sequences that are generated together; the scheduler. Sequences wait in line, oldest first, until a
+// slot and pages of the KV cache are free. A step takes one token of every sequence that generates, and fills
+// up with prompt tokens of the others, oldest first. What a sequence gets depends on its own request alone.
+//
+// Last tokens, positions and sampling state live on the device, which advances them itself: up to two steps
+// are launched before the tokens of the first are read. A step that repeats the one before it writes nothing
+// to the device. Otherwise its first tokens are the rows of the step before, in their order and with the ids
+// that the device drew; those whose sequence has ended meanwhile are computed once more, for nobody.
+//
+// Pages are taken when they are needed. When they run out, the youngest sequence gives back its slot and
+// pages, returns to the line at its old place, and is computed again later: the oldest always goes on.
 #ifndef ADALLM_ENGINE_BATCH_H
 #define ADALLM_ENGINE_BATCH_H
 #include "runtime/engine/kv.h"
-#include "runtime/engine/sampling.h"
+#include "runtime/engine/seq.h"
+
+// 0: as much as the plan has.
+typedef struct {
+    uint32_t seqs;      // slots in use
+    uint32_t tokens;    // of a step
+    uint32_t context;   // of a sequence
+    uint32_t chunk;     // prompt tokens of one sequence in a step
+    bool prefill_first; // no token is generated while a prompt is unfinished: for measurements
+    uint32_t speculate; // tokens of a sequence that a step may guess; 0: none
+    void (*entered)(void *ctx, Seq *s); // s gets its first slot; inside batch_step. NULL: nobody asks
+    void *ctx;
+} BatchOptions;
 
 typedef struct {
-    const int32_t *ids; // prompt, copied
-    uint32_t n_ids;
-    uint32_t max_tokens;    // to generate; 0: as many as the context holds
-    const int32_t *eos_ids; // end the sequence; must outlive it
-    uint32_t n_eos_ids;
-    Sampling sampling;
-} Request;
-
-typedef enum { SEQ_GOES_ON, SEQ_EOS, SEQ_MAX_TOKENS, SEQ_CONTEXT } SeqEnd;
-
-typedef struct {
-    uint32_t slot;
-    int32_t id;                 // new token; an eos id is reported, too
+    Seq *seq;
+    int32_t id;                 // new token; -1: none came with this end. A stop id is reported, too
     SeqEnd end;                 // not SEQ_GOES_ON exactly once, with the last token
-    const LogprobRow *logprobs; // NULL: not asked for
+    const LogprobRow *logprobs; // NULL: not asked for. Lives as long as the sequence
 } BatchToken;
+
+typedef struct {
+    uint64_t steps, tokens;              // launched; tokens of bodies
+    uint64_t prompt_tokens, drawn;       // computed; drawn and taken
+    uint64_t queried_tokens, hit_tokens; // prompts that entered first; found in the cache
+    uint64_t preemptions, guessed, accepted;
+    uint64_t wasted; // tokens computed for nobody
+} BatchStats;
+
+// What batch_step ended.
+typedef struct {
+    uint32_t tokens, prompt_tokens; // of the step
+    double seconds; // since it was launched, or since the step before ended where that is later
+} BatchStep;
 
 typedef struct Batch Batch;
 
-// The exec must outlive the batch. chunk: longest prefill of one sequence in a step; 0: what the plan allows.
-Batch *batch_new(Exec *x, uint32_t chunk);
-void batch_free(Batch *b); // b may be NULL
+// The exec must outlive the batch. o: NULL for all defaults; E_OPTION_VALUE says what is out of range.
+Batch *batch_new(Exec *x, const BatchOptions *o, Err *e);
+void batch_free(Batch *b); // its sequences are forgotten, not freed. b may be NULL
+const SeqLimits *batch_limits(const Batch *b);
 
-// Takes a free slot. Fails, and leaves the batch as it was, with E_IDS (no ids, an id outside the
-// vocabulary), E_CONTEXT (the prompt leaves no room for a token), E_SAMPLING (sampling_check), E_MEMORY (no
-// free slot or pages).
-bool batch_add(Batch *b, const Request *r, uint32_t *slot, Err *e);
-// Like batch_add, for a slot whose sequence has ended: the ids that its cache and r->ids have in common are
-// not computed again. *reused says how many.
-bool batch_continue(Batch *b, uint32_t slot, const Request *r, uint32_t *reused, Err *e);
-void batch_release(Batch *b, uint32_t slot); // ends the sequence if it has not; the slot is free
+// Puts a new sequence at the end of the line; it stays the caller's and must live until batch_remove.
+void batch_add(Batch *b, Seq *s);
+// The batch forgets it, whatever it does: waits, runs or has ended.
+void batch_remove(Batch *b, Seq *s);
 
-// The next tokens of the sequence may only be ids whose bit is set in mask, uint32[TOKEN_COLS(vocab) / 32];
-// NULL: any. For a slot between two steps.
-bool batch_allow(Batch *b, uint32_t slot, const uint32_t *mask, Err *e);
-
-// One step for all. *tokens: [*n], valid until the next call; none while prompts are prefilled, and none when
-// nothing is left to do (batch_busy). E_NUMERIC names the sequence whose logits are not finite,
-// E_SAMPLING the one that may draw nothing.
+// Launches what can be launched and takes the tokens of the oldest step. *tokens: [*n], valid until the next
+// call; maybe none. False: the device has failed, and the batch is dead. A sequence that alone cannot go on
+// (E_NUMERIC: its logits are not finite; E_SAMPLING: no token is allowed) ends with SEQ_FAILED.
 bool batch_step(Batch *b, const BatchToken **tokens, uint32_t *n, Err *e);
-bool batch_busy(const Batch *b);
-bool batch_prefilling(const Batch *b); // the next step prefills
-bool batch_consistent(const Batch *b); // for tests: pages and states agree
+bool batch_busy(const Batch *b); // a sequence waits or runs
+
+uint32_t batch_running(const Batch *b); // sequences in slots
+uint32_t batch_waiting(const Batch *b, uint32_t *preempted);
+const Seq *batch_seq(const Batch *b, uint32_t i);      // running, oldest first
+uint32_t batch_computed(const Batch *b, const Seq *s); // positions of a running sequence, those in flight too
+const BatchStats *batch_stats(const Batch *b);
+const BatchStep *batch_last_step(const Batch *b); // of the last batch_step; tokens 0: it took none
+const Kv *batch_kv(const Batch *b);
+bool batch_consistent(const Batch *b); // for tests: pages, slots and states agree
 #endif

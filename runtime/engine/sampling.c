@@ -72,23 +72,16 @@ static void fill_lists(TokenLists *l, const Sampling *s, const int32_t *eos_ids,
 }
 
 bool sampling_enter(const SamplingStage *stage, Exec *x, uint32_t slot, const Sampling *s, const int32_t *ids,
-                    uint32_t n_ids, const int32_t *eos_ids, uint32_t n_eos_ids, Err *e) {
+                    uint32_t n_prompt, uint32_t n_ids, const int32_t *eos_ids, uint32_t n_eos_ids, Err *e) {
     ExecWrite writes[2];
     uint32_t n = 0;
-    if (penalises(s)) writes[n++] = counts_write(stage, slot, ids, n_ids, n_ids, exec_plan(x)->vocab);
+    if (penalises(s)) writes[n++] = counts_write(stage, slot, ids, n_prompt, n_ids, exec_plan(x)->vocab);
     if (s->n_bias || stops_later(s, n_eos_ids)) {
         fill_lists(stage->lists, s, eos_ids, n_eos_ids);
         writes[n++] =
             (ExecWrite){ADA_ROLE_TOKEN_LISTS, 0, slot * sizeof(TokenLists), sizeof(TokenLists), stage->lists};
     }
     return !n || exec_step(x, &(ExecStep){.writes = writes, .n_writes = n}, e);
-}
-
-bool sampling_recount(const SamplingStage *stage, Exec *x, uint32_t slot, const Sampling *s,
-                      const int32_t *ids, uint32_t n_prompt, uint32_t n_ids, Err *e) {
-    if (!penalises(s)) return true;
-    const ExecWrite write = counts_write(stage, slot, ids, n_prompt, n_ids, exec_plan(x)->vocab);
-    return exec_step(x, &(ExecStep){.writes = &write, .n_writes = 1}, e);
 }
 
 SamplingRow sampling_row(const Sampling *s, uint32_t slot, uint64_t step, uint32_t n_eos_ids, bool masked) {

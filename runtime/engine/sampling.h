@@ -34,12 +34,10 @@ SamplingStage sampling_stage(Arena *a, const AdaPlan *p);
 
 // E_SAMPLING says what the device cannot do.
 bool sampling_check(const Sampling *s, const AdaPlan *p, uint32_t n_eos_ids, Err *e);
-// Writes the state of a slot whose sequence begins with these ids; nothing when the request needs none.
+// Writes the state of a slot whose sequence has these ids so far, those of its prompt first; nothing when the
+// request needs none.
 bool sampling_enter(const SamplingStage *stage, Exec *x, uint32_t slot, const Sampling *s, const int32_t *ids,
-                    uint32_t n_ids, const int32_t *eos_ids, uint32_t n_eos_ids, Err *e);
-// Corrects the counts of a slot that drew tokens which nobody took: those of ids[n_prompt .. n_ids) count.
-bool sampling_recount(const SamplingStage *stage, Exec *x, uint32_t slot, const Sampling *s,
-                      const int32_t *ids, uint32_t n_prompt, uint32_t n_ids, Err *e);
+                    uint32_t n_prompt, uint32_t n_ids, const int32_t *eos_ids, uint32_t n_eos_ids, Err *e);
 // The row of a sequence that has drawn `step` tokens. masked: its token mask holds.
 SamplingRow sampling_row(const Sampling *s, uint32_t slot, uint64_t step, uint32_t n_eos_ids, bool masked);
 #endif

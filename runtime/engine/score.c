@@ -1,6 +1,7 @@
 #include "runtime/engine/score.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "runtime/base/num.h"
 #include "runtime/engine/kv.h"
@@ -21,6 +22,7 @@ typedef struct {
     ScoreSlot *slots;                 // [n_slots]
     int32_t *ids, *pos, *slot, *rows; // [tokens_max], rows: [rows_max]
     float *logits;                    // [rows_max, vocab_rows]
+    ExecWrite *writes;
     ScoreSink *sink;
     void *ctx;
 } Scorer;
@@ -40,20 +42,9 @@ static bool check_seqs(const Scorer *s, Err *e) {
     return true;
 }
 
-static bool seat(Scorer *s, uint32_t slot, Err *e) {
-    const ScoreSeq *q = &s->seqs[s->next_seq];
-    bool changed;
-    if (!kv_reserve(&s->kv, slot, q->n, &changed))
-        return err_set(e, E_MEMORY, "no free KV pages for sequence %u", s->next_seq + 1);
-    s->slots[slot] = (ScoreSlot){.seq = s->next_seq++};
-    ExecWrite w[ADA_KV_GROUPS_MAX];
-    for (uint32_t g = 0; g < s->kv.n_groups; g++) {
-        const KvGroup *k = &s->kv.groups[g];
-        uint64_t bytes = (uint64_t)k->pages_per_seq * sizeof *k->table;
-        w[g] = (ExecWrite){ADA_ROLE_BLOCK_TABLE, g, slot * bytes, bytes,
-                           k->table + (size_t)slot * k->pages_per_seq};
-    }
-    return exec_step(s->x, &(ExecStep){.writes = w, .n_writes = s->kv.n_groups}, e);
+static bool hold_pages(Scorer *s, uint32_t slot, uint32_t from, uint32_t n, Err *e) {
+    return kv_reserve(&s->kv, slot, from, from + n) ||
+           err_set(e, E_MEMORY, "no free KV pages for sequence %u", s->slots[slot].seq + 1);
 }
 
 // Gives every free slot a sequence and fills one step; returns its tokens, 0 when all is done.
@@ -62,10 +53,12 @@ static bool compose(Scorer *s, uint32_t *n_tokens, Err *e) {
     for (uint32_t i = 0; i < s->n_slots; i++) {
         ScoreSlot *l = &s->slots[i];
         l->n = 0;
-        if (l->seq == UINT32_MAX && s->next_seq < s->n_seqs && !seat(s, i, e)) return false;
+        if (l->seq == UINT32_MAX && s->next_seq < s->n_seqs) *l = (ScoreSlot){.seq = s->next_seq++};
         if (l->seq == UINT32_MAX) continue;
         const ScoreSeq *q = &s->seqs[l->seq];
         l->n = MIN(q->n - l->done, MIN(s->chunk, s->plan->tokens_max - n));
+        l->n = MIN(l->n, kv_reach(&s->kv, l->done) - l->done);
+        if (!hold_pages(s, i, l->done, l->n, e)) return false;
         for (uint32_t j = 0; j < l->n; j++, n++)
             s->ids[n] = q->ids[l->done + j], s->pos[n] = (int32_t)(l->done + j), s->slot[n] = (int32_t)i;
     }
@@ -80,7 +73,9 @@ static bool run_body(Scorer *s, uint32_t n_tokens, Err *e) {
                            {ADA_ROLE_IDS, 0, 0, bytes, s->ids},
                            {ADA_ROLE_POS, 0, 0, bytes, s->pos},
                            {ADA_ROLE_SLOT, 0, 0, bytes, s->slot}};
-    return exec_step(s->x, &(ExecStep){.writes = w, .n_writes = COUNT_OF(w), .body_tokens = n_tokens}, e);
+    memcpy(s->writes, w, sizeof w);
+    const uint32_t n = COUNT_OF(w) + kv_writes(&s->kv, s->writes + COUNT_OF(w));
+    return exec_step(s->x, &(ExecStep){.writes = s->writes, .n_writes = n, .body_tokens = n_tokens}, e);
 }
 
 static bool emit(Scorer *s, const ScoreSlot *l, uint32_t first, uint32_t n, Err *e) {
@@ -138,6 +133,7 @@ static void set_up(Scorer *s, Arena *a) {
     s->pos = ARENA_ARRAY(a, int32_t, p->tokens_max);
     s->slot = ARENA_ARRAY(a, int32_t, p->tokens_max);
     s->rows = ARENA_ARRAY(a, int32_t, p->rows_max);
+    s->writes = ARENA_ARRAY(a, ExecWrite, 4 + p->seqs_max * p->n_kv_groups);
     s->logits = arena_array(a, (size_t)p->rows_max * p->vocab_rows, sizeof *s->logits);
 }
 

@@ -57,7 +57,7 @@ static bool check_kv(const PlanChecker *c) {
     for (uint32_t g = 0; g < c->p->n_kv_groups; g++) {
         const AdaKvGroup *k = &c->p->kv[g];
         uint64_t need = c->p->context; // a ring holds the window of the first token of a chunk, and the chunk
-        if (k->window) need = MIN(need, (uint64_t)k->window - 1 + c->p->tokens_max);
+        if (k->window) need = MIN(need, (uint64_t)k->window - 1 + MAX(c->p->tokens_max, c->p->page_tokens));
         if ((uint64_t)k->pages_per_seq * c->p->page_tokens < need || k->pages_per_seq > 1 << 26)
             return bad(c, "KV group", g, "%u pages of %u tokens for a sequence that needs %llu",
                        k->pages_per_seq, c->p->page_tokens, (unsigned long long)need);

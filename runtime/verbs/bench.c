@@ -60,15 +60,21 @@ static double step_limit_s(const Bench *b, uint32_t n) {
 
 // ---- steps -----------------------------------------------------------------------------------------------
 
-static bool add_requests(const Bench *x, Batch *b, uint32_t n, uint64_t prompt, uint64_t gen, Err *e) {
+static void free_seqs(Batch *b, Seq **seqs, uint32_t n) {
+    for (uint32_t i = 0; i < n && seqs[i]; i++) batch_remove(b, seqs[i]), seq_free(seqs[i]);
+}
+
+static bool add_requests(const Bench *x, Batch *b, Seq **seqs, uint32_t n, uint64_t prompt, uint64_t gen,
+                         Err *e) {
     int32_t *ids = ARENA_ARRAY(x->arena, int32_t, prompt);
     for (uint32_t s = 0; s < n; s++) {
         for (uint64_t i = 0; i < prompt; i++)
             ids[i] = (int32_t)((s * 7919 + i * 104729 + 17) % x->artifact->plan->vocab);
         Request r = {
             .ids = ids, .n_ids = (uint32_t)prompt, .max_tokens = (uint32_t)gen, .sampling = {.top_p = 1}};
-        uint32_t slot;
-        if (!batch_add(b, &r, &slot, e)) return false;
+        seqs[s] = seq_new(batch_limits(b), &r, e);
+        if (!seqs[s]) return false;
+        batch_add(b, seqs[s]);
     }
     return true;
 }
@@ -83,13 +89,16 @@ static bool time_steps(Batch *b, double *steps, BenchRow *row, Err *e) {
     const double begin = clock_s();
     double last = begin;
     while (batch_busy(b)) {
-        const bool prefill = batch_prefilling(b);
         const BatchToken *tokens;
         uint32_t n;
         if (!batch_step(b, &tokens, &n, e)) return false;
         if (!n) continue;
+        if (tokens->end == SEQ_FAILED) {
+            *e = *tokens->seq->err;
+            return false;
+        }
         const double now = clock_s();
-        if (prefill)
+        if (batch_last_step(b)->prompt_tokens)
             row->prefill_s = now - begin;
         else
             row->decode_tokens += n, row->decode_s += now - last, steps[row->n_steps++] = now - last;
@@ -105,16 +114,24 @@ static bool run_batch(const Bench *x, Batch *b, uint32_t n, uint64_t prompt, uin
                       Err *e) {
     *row = (BenchRow){.batch = n, .prefill_tokens = prompt * n, .limit_s = step_limit_s(x, n)};
     double *steps = ARENA_ARRAY(x->arena, double, gen + 1);
-    return add_requests(x, b, n, prompt, gen, e) && time_steps(b, steps, row, e);
+    Seq **seqs = ARENA_ARRAY(x->arena, Seq *, n);
+    bool ok = add_requests(x, b, seqs, n, prompt, gen, e) && time_steps(b, steps, row, e);
+    free_seqs(b, seqs, n);
+    return ok;
+}
+
+// Decode steps have all sequences in them: none generates before every prompt is computed.
+static Batch *static_batch(const Bench *x, Err *e) {
+    return batch_new(x->exec, &(BatchOptions){.prefill_first = true}, e);
 }
 
 // The first run of anything is slower: clocks, caches, pages that nobody touched yet.
 static bool warm_up(const Bench *x, uint32_t n, Err *e) {
     const uint64_t gen = MIN(x->args->gen, (uint64_t)WARM_UP_TOKENS);
     const uint64_t prompt = MAX(MIN(x->args->prompt, (uint64_t)x->artifact->plan->tokens_max / n), 1);
-    Batch *b = batch_new(x->exec, 0);
+    Batch *b = static_batch(x, e);
     BenchRow row;
-    bool ok = run_batch(x, b, n, prompt, gen, &row, e);
+    bool ok = b && run_batch(x, b, n, prompt, gen, &row, e);
     batch_free(b);
     return ok;
 }
@@ -156,8 +173,8 @@ static bool time_launches(Bench *x, Err *e) {
     for (uint32_t kind = ADA_PROGRAM_BODY; kind <= ADA_PROGRAM_SAMPLE; kind++)
         most += exec_program(x->exec, (AdaProgramKind)kind, n)->n_launches;
     x->report.launches = ARENA_ARRAY(x->arena, BenchLaunch, most);
-    Batch *b = batch_new(x->exec, 0);
-    bool ok = run_batch(x, b, n, x->args->prompt, x->args->gen, &x->report.launches_row, e);
+    Batch *b = static_batch(x, e);
+    bool ok = b && run_batch(x, b, n, x->args->prompt, x->args->gen, &x->report.launches_row, e);
     for (uint32_t kind = ADA_PROGRAM_BODY; ok && kind <= ADA_PROGRAM_SAMPLE; kind++) {
         const AdaProgram *p = exec_program(x->exec, (AdaProgramKind)kind, n);
         for (uint32_t i = 0; ok && i < p->n_launches; i++)
@@ -179,8 +196,8 @@ static bool measure(Bench *x, Err *e) {
     for (uint32_t i = 0; i < args->n_batches; i++) {
         const uint32_t n = args->batches[i];
         if (!warm_up(x, n, e)) return false;
-        Batch *b = batch_new(x->exec, 0);
-        bool ok = run_batch(x, b, n, args->prompt, args->gen, &r->rows[r->n_rows++], e);
+        Batch *b = static_batch(x, e);
+        bool ok = b && run_batch(x, b, n, args->prompt, args->gen, &r->rows[r->n_rows++], e);
         batch_free(b);
         if (!ok) return false;
         if (!args->json) bench_print_row(r, &r->rows[i]);

@@ -41,8 +41,8 @@ bool session_open(Session *s, Err *e) {
     ExecOptions o = run_exec_options(&s->opened, &s->options.run, 1);
     s->exec = opened_exec(&s->opened, &o, e);
     if (!s->exec) return false;
-    s->batch = batch_new(s->exec, 0);
-    return true;
+    s->batch = batch_new(s->exec, NULL, e);
+    return s->batch != NULL;
 }
 
 void session_close(Session *s) {
@@ -103,20 +103,24 @@ static bool make_prompt(Session *s, Ids *ids, Err *e) {
 
 // ---- answering -------------------------------------------------------------------------------------------
 
-static bool start(Session *s, const Ids *ids, SessionStats *stats, Err *e) {
+// What the turns have in common is found in the cache.
+static Seq *start(Session *s, const Ids *ids, Err *e) {
     const Manifest *m = &s->opened.manifest;
-    if (ids->n > INT32_MAX) return err_set(e, E_CONTEXT, "the prompt has %zu tokens", ids->n);
-    Request r = {.ids = (const int32_t *)ids->ptr, // the batch refuses what lies outside the vocabulary
+    const uint64_t most = (uint64_t)ids->n + s->options.max_tokens;
+    if (ids->n > INT32_MAX) {
+        err_set(e, E_CONTEXT, "the prompt has %zu tokens", ids->n);
+        return NULL;
+    }
+    Request r = {.ids = (const int32_t *)ids->ptr, // what lies outside the vocabulary is refused
                  .n_ids = (uint32_t)ids->n,
                  .max_tokens = s->options.max_tokens,
-                 .eos_ids = m->eos_ids,
-                 .n_eos_ids = s->options.ignore_eos ? 0 : m->n_eos_ids,
+                 .stop_ids = m->eos_ids,
+                 .n_stop_ids = s->options.ignore_eos ? 0 : m->n_eos_ids,
                  .sampling = s->options.sampling};
-    bool ok = s->has_slot ? batch_continue(s->batch, s->slot, &r, &stats->reused_tokens, e)
-                          : batch_add(s->batch, &r, &s->slot, e);
-    s->has_slot = s->has_slot || ok;
-    stats->prompt_tokens = r.n_ids;
-    return ok;
+    if (!r.max_tokens || most > batch_limits(s->batch)->context) r.max_tokens = TOKENS_ALL;
+    Seq *q = seq_new(batch_limits(s->batch), &r, e);
+    if (q) batch_add(s->batch, q);
+    return q;
 }
 
 static bool show(StrBuf *piece, StrBuf *answer, Err *e) {
@@ -148,6 +152,13 @@ static void show_logprobs(const Session *s, const LogprobRow *l) {
     }
 }
 
+static bool next_token(Session *s, const BatchToken **t, uint32_t *n, Err *e) {
+    if (!batch_step(s->batch, t, n, e)) return false;
+    if (!*n || (*t)->end != SEQ_FAILED) return true;
+    *e = *(*t)->seq->err;
+    return false;
+}
+
 static bool stream(Session *s, Detok *detok, StrBuf *answer, SessionStats *stats, Err *e) {
     StrBuf piece = {0};
     double begin = clock_s(), first = 0;
@@ -155,7 +166,7 @@ static bool stream(Session *s, Detok *detok, StrBuf *answer, SessionStats *stats
     while (ok && !ended && !interrupted) {
         const BatchToken *t;
         uint32_t n;
-        ok = batch_step(s->batch, &t, &n, e);
+        ok = next_token(s, &t, &n, e);
         if (!ok || !n) continue;
         if (!stats->new_tokens++) first = clock_s();
         show_logprobs(s, t->logprobs);
@@ -165,8 +176,6 @@ static bool stream(Session *s, Detok *detok, StrBuf *answer, SessionStats *stats
         ok = show(&piece, answer, e);
     }
     if (ok && !ended) { // interrupted
-        batch_release(s->batch, s->slot);
-        s->has_slot = false;
         detok_flush(detok, &piece);
         ok = show(&piece, answer, e);
     }
@@ -184,7 +193,13 @@ bool session_answer(Session *s, SessionStats *stats, Err *e) {
     *stats = (SessionStats){0};
     interrupted = 0;
     detok_begin(&detok, s->tok, true);
-    bool ok = make_prompt(s, &ids, e) && start(s, &ids, stats, e) && stream(s, &detok, &answer, stats, e);
+    Seq *q = make_prompt(s, &ids, e) ? start(s, &ids, e) : NULL;
+    bool ok = q && stream(s, &detok, &answer, stats, e);
+    if (q) {
+        stats->prompt_tokens = q->n_prompt, stats->reused_tokens = q->first_hit;
+        batch_remove(s->batch, q);
+        seq_free(q);
+    }
     if (ok && s->options.chat)
         say(s, "assistant", buf_view(&answer));
     else if (ok)

@@ -21,8 +21,6 @@ typedef struct {
     ChatControl *control;
     Exec *exec;
     Batch *batch;
-    uint32_t slot;
-    bool has_slot;
     StrBuf history; // chat: JSON messages, each followed by a comma; else the text so far
 } Session;
 

@@ -250,6 +250,7 @@ INLINE uint32_t sample_row(const float *logits, uint32_t n, SamplingRow *row, co
         if (max == -__builtin_inff()) return ROW_NONE_ALLOWED;
     }
     uint32_t id = row->temperature > 0 ? sample_draw(from, n, max, row, set) : sample_first_equal(from, max);
+    if (row->features & SAMPLE_GIVEN) id = (uint32_t)row->seed;
     *next = (int32_t)id;
     if (row->features & SAMPLE_LOGPROBS)
         sample_logprobs(logits, n, raw_max, u32_min(u32_min(row->top_logprobs, LOGPROBS_MAX), n), id,

@@ -17,6 +17,7 @@ enum {
     SAMPLE_STOP = 4,      // TokenLists.stop may not be drawn while step < min_tokens
     SAMPLE_MASK = 8,      // only ids whose bit in the token mask is set
     SAMPLE_LOGPROBS = 16, // a LogprobRow is written
+    SAMPLE_GIVEN = 32,    // the token is the id that `seed` says, whatever the logits: for its logprob
     SAMPLE_ADJUSTS = 15   // any that changes logits
 };
 
@@ -26,7 +27,7 @@ typedef struct {
     float top_p;       // 1: off
     float min_p;       // 0: off
     uint32_t top_k;    // 0: off
-    uint64_t seed;
+    uint64_t seed;     // with SAMPLE_GIVEN the token itself, a column of the logits
     uint64_t step;     // tokens drawn so far: the random number is a function of (seed, step) alone
     uint32_t features; // SAMPLE_*
     uint32_t slot;     // of the sequence: row of token_counts, token_lists, token_mask

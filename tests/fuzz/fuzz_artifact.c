@@ -58,11 +58,11 @@ static bool affordable(const Artifact *a) {
         total += a->buffers[i].bytes;
     for (uint32_t g = 0; g < a->plan->n_kv_groups && total < RUN_BYTES_MAX; g++) {
         const AdaKvGroup *k = &a->plan->kv[g];
-        total += (MIN(k->page_bytes, RUN_BYTES_MAX) * k->pages_per_seq + 8ull * k->pages_per_seq) *
+        total += (MIN(k->page_bytes, RUN_BYTES_MAX) * k->pages_per_seq + 96ull * k->pages_per_seq) *
                  a->plan->seqs_max;
     }
-    uint64_t books =
-        64ull * (a->plan->tokens_max + a->plan->rows_max) + 8ull * a->plan->context * a->plan->seqs_max;
+    uint64_t books = 256ull * (a->plan->tokens_max + a->plan->rows_max) + 8ull * a->plan->context +
+                     (a->plan->vocab / 8 + 128ull) * a->plan->seqs_max;
     return total < RUN_BYTES_MAX && books < RUN_BYTES_MAX;
 }
 
@@ -75,15 +75,20 @@ static void use(Artifact *a) {
     if (!affordable(a)) return;
     Exec *x = exec_open(a, &(ExecOptions){.driver = "null"}, &e);
     if (!x) return;
-    Batch *b = batch_new(x, 0);
+    Batch *b = batch_new(x, NULL, &e);
+    CHECK(b);
     const int32_t ids[] = {0, 0, 0};
-    uint32_t slot, n, n_ids = MIN(3, a->plan->context);
+    const Request r = {.ids = ids, .n_ids = MIN(3, a->plan->context), .max_tokens = TOKENS_ALL};
+    Seq *seqs[3];
+    uint32_t n;
     const BatchToken *tokens;
     bool ok = true;
-    for (int i = 0; i < 3; i++) batch_add(b, &(Request){.ids = ids, .n_ids = n_ids}, &slot, &e);
+    for (int i = 0; i < 3; i++)
+        if ((seqs[i] = seq_new(batch_limits(b), &r, &e))) batch_add(b, seqs[i]);
     for (int i = 0; ok && i < RUN_STEPS_MAX; i++) ok = batch_step(b, &tokens, &n, &e);
     CHECK(batch_consistent(b));
     batch_free(b);
+    for (int i = 0; i < 3; i++) seq_free(seqs[i]);
     exec_close(x);
 }
 

@@ -7,12 +7,15 @@
 #include "runtime/base/num.h"
 #include "templates/lib/abi.h"
 
+// A test may have more of these; rows at least as many as sequences.
+#ifndef SMALL_SEQS
+#define SMALL_SEQS   4
+#define SMALL_TOKENS 8
+#define SMALL_ROWS   4
+#endif
 enum {
     SMALL_VOCAB = 61,
     SMALL_CONTEXT = 48,
-    SMALL_SEQS = 4,
-    SMALL_TOKENS = 8,
-    SMALL_ROWS = 4,
     SMALL_PAGE = 4,
     SMALL_WINDOW = 6,
     SMALL_FULL_PAGES = SMALL_CONTEXT / SMALL_PAGE,
