@@ -26,6 +26,8 @@ typedef struct {
     const Option *options;
     size_t n_options;
     size_t min_args, max_args; // positional arguments
+    const char *env;           // prefix of the options' twins in the environment, "ADALLM_": ADALLM_PORT is
+                               // --port, which wins; flags take 1 or 0, lists commas. NULL: there are none
 } Command;
 
 typedef struct {

@@ -81,3 +81,13 @@ bool chat_request(const ApiModel *m, Arena *arena, const Json *body, ApiRequest 
               request_chat_messages(arena, json_get(body, "messages"), "messages", &r->messages, e);
     return ok && request_render(m, arena, r, max_tokens, "messages", e);
 }
+
+bool count_chat(const ApiModel *m, Arena *arena, const Json *body, ApiRequest *r, ApiError *e) {
+    ApiModel any = *m;
+    any.context = INT32_MAX; // counting is for those who do not know whether it fits
+    *r = (ApiRequest){.kind = API_CHAT};
+    return request_model(m, body, r, e) && request_tools(m, arena, json_get(body, "tools"), r, e) &&
+           request_tool_choice(body, r, e) && read_kwargs(arena, body, r, e) &&
+           request_chat_messages(arena, json_get(body, "messages"), "messages", &r->messages, e) &&
+           request_render(&any, arena, r, UINT32_MAX, "messages", e);
+}

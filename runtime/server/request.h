@@ -107,6 +107,11 @@ bool completion_request(const ApiModel *m, Arena *arena, const Json *body, ApiRe
 bool messages_request(const ApiModel *m, Arena *arena, const Json *body, ApiRequest *r, ApiError *e);
 bool responses_request(const ApiModel *m, Arena *arena, const Json *body, ApiRequest *r, ApiError *e);
 
+// The prompt of messages_request or chat_request alone, to be counted: max_tokens and the like may be
+// missing.
+bool count_request(const ApiModel *m, Arena *arena, const Json *body, ApiRequest *r, ApiError *e);
+bool count_chat(const ApiModel *m, Arena *arena, const Json *body, ApiRequest *r, ApiError *e);
+
 // Bytes of a body to a tree, with the limits above. Refuses what no client means: doubled keys, NUL, lone
 // surrogates, broken UTF-8.
 const Json *api_parse_body(Arena *arena, Str body, ApiError *e);
