@@ -20,6 +20,7 @@ PYTHON_PACKAGES = ["numpy", "safetensors", "gguf", "pytest", "openai==3.57.0", "
 # The CUDA toolkit, where none is installed: the compiler, its back end and headers, cudart with the static library.
 CUDA_PACKAGES = [f"nvidia-{name}==13.0.*" for name in ("cuda-nvcc", "nvvm", "cuda-crt", "cuda-runtime", "cuda-cccl")]
 VENV = ROOT / "build" / "venv"
+THREADED = ("test_serving",)  # unit tests that run with ThreadSanitizer, too
 
 # Static where the library allows it: a node needs glibc (and the driver) alone.
 RUNTIME_LIBS = ["libpcre2-8", "libutf8proc", "libyajl_s", "libcrypto", "libmicrohttpd"]  # and cudart, wherever the toolkit has it
@@ -153,15 +154,16 @@ def programs(n, variant):
 def unit_tests(n, variant, libs):
     outs, benches = [], []
     harness = objects(n, variant, sources("tests/kernels/harness*.c"))
-    for f in sources("tests/unit/test_*.c", "tests/kernels/test_*.c", "tests/bench/bench_*.c"):
+    for f in sources("tests/unit/test_*.c", "tests/kernels/test_*.c", "tests/bench/bench_*.c", "tests/e2e/*.c"):
         out = f"build/{variant}/tests/{pathlib.Path(f).stem}"
-        extra = [] if f.startswith("tests/unit/") else harness
+        extra = [] if f.startswith(("tests/unit/", "tests/e2e/")) else harness
         n.build(out, f"link_{variant}", objects(n, variant, [f]) + extra + libs,
                 libs="-lcmocka " + static_libs(TEST_LIBS, cuda=True))
         (benches if f.startswith("tests/bench/") else outs).append(out)
     if variant == "release":
         device_tests(n, variant, harness + libs)
     n.build(f"unit-{variant}", "phony", outs)
+    n.build(f"threads-{variant}", "phony", [o for o in outs if o.endswith(THREADED)])
     n.build(f"bench-{variant}", "phony", benches)
 
 
@@ -197,7 +199,10 @@ def build_ninja():
             fuzz_targets(n, libs)
         else:
             unit_tests(n, variant, libs)
-    n.build("test", "script", [], order_only=["programs-release", "unit-release", "programs-asan", "unit-asan", "fuzzers"],
+    n.build("schedules", "script", [], order_only=["build/release/tests/test_schedules"],
+            run="build/release/tests/test_schedules 200000")
+    n.build("test", "script", [],
+            order_only=["programs-release", "unit-release", "programs-asan", "unit-asan", "threads-tsan", "fuzzers"],
             run="$python tests/run.py")
     n.build("demo", "script", [], order_only=["programs-release"], run="$python models/demo.py")
     n.build("all", "phony", ["programs-release", "unit-release"])

@@ -25,7 +25,7 @@
     "ADA\r\n\x1a\n" // 8 bytes: a high bit, CR LF, ^Z and LF catch every text-mode transfer
 enum {
     ADA_MAJOR = 1,
-    ADA_MINOR = 1,
+    ADA_MINOR = 2,
     ADA_SUPERBLOCK_BYTES = 4096,
     ADA_LEAF_BYTES = 1 << 20,
     ADA_WEIGHTS_ALIGN = 2 << 20
@@ -107,7 +107,7 @@ typedef struct {
 enum { ADA_KV_GROUPS_MAX = 4 };
 
 typedef struct {
-    char magic[8]; // "ADAPLAN1"
+    char magic[8]; // "ADAPLAN2"
     uint32_t n_ranks, n_kv_groups;
     AdaKvGroup kv[ADA_KV_GROUPS_MAX];
     uint32_t vocab_rows; // columns of logits
@@ -119,7 +119,7 @@ typedef struct {
     uint32_t rows_max;   // largest head bucket: R
     uint32_t page_tokens;
     uint32_t reserved;
-    AdaTable strings, buffers, kernels, launches, args, programs, weights, bindings;
+    AdaTable strings, buffers, kernels, launches, args, programs, weights, bindings, chains;
     uint64_t scratch_bytes; // one arena, reused by every program
 } AdaPlan;
 
@@ -195,6 +195,15 @@ typedef struct {
     float predicted_us;
     uint32_t origin; // graph ops and family line, for people
 } AdaLaunch;
+
+// Launches of one program that follow each other and may run as one: `kernel` does what theirs do, with their
+// arguments one after the other. All of its blocks are on the device together.
+typedef struct {
+    uint32_t kernel, first_launch, n_launches, grid;
+    float predicted_us;
+    uint32_t reserved;
+} AdaChain;
+enum { ADA_CHAIN_LAUNCHES_MAX = 12, ADA_CHAIN_ARGS_MAX = 144 };
 
 typedef enum { ADA_ARG_NONE, ADA_ARG_BUFFER, ADA_ARG_WEIGHT, ADA_ARG_KINDS } AdaArgKind;
 typedef struct {

@@ -1,39 +1,41 @@
 // gate_up: out[t, i] = act(x[t] . w[i] * row_scale[i]) * (x[t] . w[F + i] * row_scale[F + i]), as act rows.
 #include "templates/lib/fold.cuh"
+#include "templates/lib/link.cuh"
 #include "templates/lib/panel.cuh"
 #include "templates/lib/prefetch.cuh"
 #include "templates/lib/product.cuh"
-#include "templates/lib/stream.cuh"
 
 // The first block ends the rows of all tokens.
-template <class S, class XRow>
+template <class S, uint32_t THREADS, class XRow>
 __device__ __forceinline__ void gate_up_end_rows(XRow x_row, uint8_t *out, float w_bound, uint32_t n_tok) {
     constexpr uint32_t EACH = STAGE_COLS; // threads a row: at most so many halves of padding
     if (blockIdx.x) return;
-    for (uint32_t i = threadIdx.x; i < n_tok * EACH; i += S::threads) {
+    for (uint32_t i = threadIdx.x; i < n_tok * EACH; i += THREADS) {
         const uint32_t t = i / EACH;
         product_end_row<S>(x_row(t), out + (uint64_t)t * S::out_pitch, w_bound, i % EACH);
     }
 }
 
-template <class S> __device__ void gate_up_stream(const Args<10> &a) {
+template <class S, class Link> __device__ __forceinline__ void gate_up_stream(const Args<10> &a, Link &link) {
     extern __shared__ __align__(128) uint8_t shared[];
     const float *row_scale = (const float *)a.p[2];
     uint8_t *out = (uint8_t *)a.p[4];
-    constexpr uint32_t TILES = (S::f + 7) / 8;
-    const uint32_t first = (uint64_t)TILES * blockIdx.x / gridDim.x,
-                   end = (uint64_t)TILES * (blockIdx.x + 1) / gridDim.x;
-    const uint32_t lane = threadIdx.x % 32, line = first * 8 + threadIdx.x / 2 * 32;
-    if (line < S::f && line < end * 8) prefetch_global_l2(row_scale + threadIdx.x % 2 * S::f + line);
+    const StreamDeal<(S::f + 7) / 8, Link::GRID, stream_most<S>()> deal;
+    const StreamShare share = deal();
+    const uint32_t thread = thread_index(), lane = thread % 32, line = share.first * 8 + thread / 2 * 32;
+    if (line < S::f && line < (share.first + share.n) * 8)
+        prefetch_global_l2(row_scale + thread % 2 * S::f + line);
     ProductRows<S> rows;
-    rows.open(a.p[0], a.p[7], a.p[8]);
+    if constexpr (!Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
     uint32_t n_tok = 0;
     float w_bound = 0;
-    stream_tiles<S::format, S::k, S::cols, S::groups, S::round>(
-        (const uint8_t *)a.p[1], first, end - first,
+    stream_tiles<Stream<S::format, S::k, S::cols, S::groups>, S::round>(
+        a.p[1], deal, link,
         [&] {
+            link.wait();
             n_tok = ((const uint32_t *)a.p[5])[COUNT_TOKENS];
             w_bound = *(const float *)a.p[3];
+            if constexpr (Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
             rows.make(n_tok);
             StreamColumns<S::cols> columns;
 #pragma unroll
@@ -43,22 +45,23 @@ template <class S> __device__ void gate_up_stream(const Args<10> &a) {
             }
             return columns;
         },
-        (float4 *)shared, [&] { prefetch_next<S::next_bytes>(a.p[9]); },
+        (float4 *)shared, [&] { prefetch_next<Link::FOLLOWS ? 0 : S::next_bytes>(a.p[9]); },
         [&](uint32_t tile, uint32_t c, const float(&sums)[4]) {
             product_store_gated<S>(
                 tile, c * TILE_TOKENS, n_tok, sums, row_scale, w_bound,
                 [&](uint32_t t) { return rows.row(t); },
                 [&](uint32_t t) { return out + (uint64_t)t * S::out_pitch; });
         });
-    gate_up_end_rows<S>([&](uint32_t t) { return rows.row(t); }, out, w_bound, n_tok);
+    gate_up_end_rows<S, Link::THREADS>([&](uint32_t t) { return rows.row(t); }, out, w_bound, n_tok);
 }
 
 template <class S> __device__ void gate_up_panel(const Args<10> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
     const uint8_t *x = (const uint8_t *)a.p[0];
     uint8_t *out = (uint8_t *)a.p[4];
-    gate_up_end_rows<S>([&](uint32_t t) { return x + (uint64_t)t * S::x_pitch; }, out, *(const float *)a.p[3],
-                        ((const volatile uint32_t *)a.p[5])[COUNT_TOKENS]);
+    gate_up_end_rows<S, S::threads>([&](uint32_t t) { return x + (uint64_t)t * S::x_pitch; }, out,
+                                    *(const float *)a.p[3],
+                                    ((const volatile uint32_t *)a.p[5])[COUNT_TOKENS]);
     panel_product<S, (S::f + 7) / 8>(x, a.p[1], a.p[5], COUNT_TOKENS, a.p[6], shared, [&](uint32_t n_tok) {
         const float w_bound = *(const volatile float *)a.p[3]; // anew: no register while the products run
         return [=, &a](uint32_t tile, uint32_t column, const float(&sums)[4]) {
@@ -73,10 +76,12 @@ template <class S> __device__ void gate_up_panel(const Args<10> &a) {
 template <class S> __device__ void gate_up(const Args<10> &a) {
     static_assert(S::format == FORMAT_NVFP4 || S::format == FORMAT_F16, "weights are NVFP4 or fp16 tiles");
     static_assert(S::x_pitch >= act_pitch(S::k, false) && S::x_pitch % 16 == 0, "x is rows of activations");
-    if constexpr (S::tiled)
+    if constexpr (S::tiled) {
         gate_up_panel<S>(a);
-    else
-        gate_up_stream<S>(a);
+    } else {
+        Alone<S::threads, S::format> alone;
+        gate_up_stream<S>(a, alone);
+    }
 }
 
 #ifndef INSTANCE

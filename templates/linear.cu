@@ -1,26 +1,27 @@
 // linear: out[t, n] = softcap(x[t] . w[n] * row_scale[n] + bias[n]); with `add` out[t, n] += that.
 #include "templates/lib/fold.cuh"
+#include "templates/lib/link.cuh"
 #include "templates/lib/panel.cuh"
 #include "templates/lib/prefetch.cuh"
 #include "templates/lib/product.cuh"
-#include "templates/lib/stream.cuh"
 
-template <class S> __device__ void linear_stream(const Args<10> &a) {
+template <class S, class Link> __device__ __forceinline__ void linear_stream(const Args<10> &a, Link &link) {
     extern __shared__ __align__(128) uint8_t shared[];
     const float *row_scale = (const float *)a.p[2], *bias = (const float *)a.p[3];
     float *out = (float *)a.p[4];
-    constexpr uint32_t TILES = row_tiles(S::n);
-    const uint32_t first = (uint64_t)TILES * blockIdx.x / gridDim.x,
-                   end = (uint64_t)TILES * (blockIdx.x + 1) / gridDim.x;
-    const uint32_t lane = threadIdx.x % 32, line = first * TILE_ROWS + threadIdx.x * 32;
-    if (line < S::n && line < end * TILE_ROWS) prefetch_global_l2(row_scale + line);
+    const StreamDeal<row_tiles(S::n), Link::GRID, stream_most<S>()> deal;
+    const StreamShare share = deal();
+    const uint32_t thread = thread_index(), lane = thread % 32, line = share.first * TILE_ROWS + thread * 32;
+    if (line < S::n && line < (share.first + share.n) * TILE_ROWS) prefetch_global_l2(row_scale + line);
     ProductRows<S> rows;
-    rows.open(a.p[0], a.p[7], a.p[8]);
+    if constexpr (!Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
     uint32_t n_tok = 0;
-    stream_tiles<S::format, S::k, S::cols, S::groups, S::round>(
-        (const uint8_t *)a.p[1], first, end - first,
+    stream_tiles<Stream<S::format, S::k, S::cols, S::groups>, S::round>(
+        a.p[1], deal, link,
         [&] {
+            link.wait();
             n_tok = ((const uint32_t *)a.p[5])[S::count];
+            if constexpr (Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
             rows.make(n_tok);
             StreamColumns<S::cols> columns;
 #pragma unroll
@@ -30,7 +31,7 @@ template <class S> __device__ void linear_stream(const Args<10> &a) {
             }
             return columns;
         },
-        (float4 *)shared, [&] { prefetch_next<S::next_bytes>(a.p[9]); },
+        (float4 *)shared, [&] { prefetch_next<Link::FOLLOWS ? 0 : S::next_bytes>(a.p[9]); },
         [&](uint32_t tile, uint32_t c, const float(&sums)[4]) {
             product_store<S>(
                 tile, c * TILE_TOKENS, n_tok, sums, row_scale, bias, [&](uint32_t t) { return rows.row(t); },
@@ -56,10 +57,12 @@ template <class S> __device__ void linear_panel(const Args<10> &a) {
 template <class S> __device__ void linear(const Args<10> &a) {
     static_assert(S::format == FORMAT_NVFP4 || S::format == FORMAT_F16, "weights are NVFP4 or fp16 tiles");
     static_assert(S::x_pitch >= act_pitch(S::k, false) && S::x_pitch % 16 == 0, "x is rows of activations");
-    if constexpr (S::tiled)
+    if constexpr (S::tiled) {
         linear_panel<S>(a);
-    else
-        linear_stream<S>(a);
+    } else {
+        Alone<S::threads, S::format> alone;
+        linear_stream<S>(a, alone);
+    }
 }
 
 #ifndef INSTANCE

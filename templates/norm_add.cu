@@ -59,7 +59,8 @@ __device__ __forceinline__ void norm_add_row(const Args<7> &a, NormRow<S> &row, 
     }
 }
 
-template <class S> __device__ void norm_add(const Args<7> &a) {
+// By the first S::threads threads of the block.
+template <class S> __device__ __forceinline__ void norm_add_rows(const Args<7> &a) {
     static_assert(S::hidden % 4 == 0, "rows are moved 16 bytes at a time");
     static_assert(S::has_branch || !S::has_post, "only a branch is normed before it is added");
     static_assert(!S::has_out ||
@@ -67,7 +68,7 @@ template <class S> __device__ void norm_add(const Args<7> &a) {
                   "out is rows of activations");
     __shared__ BlockPartials partials;
     NormRow<S> row;
-    uint32_t turn = 0, token = blockIdx.x;
+    uint32_t turn = 0, token = block_index();
     // The first token needs no count to be there: a single one does not wait for it.
     if (token == 0) row.load(a, 0);
     const uint32_t n_tokens = ((const uint32_t *)a.p[5])[S::count];
@@ -80,6 +81,8 @@ template <class S> __device__ void norm_add(const Args<7> &a) {
     }
 }
 
+template <class S> __device__ void norm_add(const Args<7> &a) { norm_add_rows<S>(a); }
+
 #ifndef INSTANCE
 struct NormAddQwen3 { // 8B
     static constexpr uint32_t hidden = 4096, has_branch = 1, has_post = 0, has_out = 1, count = 0,
@@ -88,7 +91,7 @@ struct NormAddQwen3 { // 8B
     static constexpr float eps = 1e-6f;
 };
 struct NormAddGemma3 : NormAddQwen3 { // 27B
-    static constexpr uint32_t hidden = 5376, has_post = 1, out_pitch = 10768, threads = 672;
+    static constexpr uint32_t hidden = 5376, has_post = 1, out_pitch = 10768, threads = 448;
 };
 struct NormAddRouted : NormAddQwen3 { // 30B-A3B
     static constexpr uint32_t hidden = 2048, wide = 1, out_pitch = 4112 + 8192, next_bytes = 0, threads = 512;
@@ -100,7 +103,7 @@ struct NormAddAlone : NormAddQwen3 {
     static constexpr uint32_t hidden = 640, has_post = 1, has_out = 0, threads = 160;
 };
 struct NormAddLarge : NormAddQwen3 {
-    static constexpr uint32_t hidden = 16384, has_post = 1, out_pitch = 32784, threads = 1024;
+    static constexpr uint32_t hidden = 16384, has_post = 1, out_pitch = 32784, threads = 512;
 };
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads) name(const __grid_constant__ Args<7> args) {    \

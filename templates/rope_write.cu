@@ -159,21 +159,23 @@ __device__ __forceinline__ void rope_write_many(const Args<12> &a, uint32_t n_to
     }
 }
 
-template <class S> __device__ void rope_write(const Args<12> &a) {
+template <class S, uint32_t THREADS, bool CAN_BE_MANY>
+__device__ __forceinline__ void rope_write_heads(const Args<12> &a) {
     static_assert(S::head_dim % 2 == 0 && S::head_dim <= 256, "an even head_dim up to 256");
-    static_assert(S::threads % 32 == 0, "a warp a head");
+    static_assert(THREADS % 32 == 0, "a warp a head");
     using Head = RopeHead<S>;
-    constexpr uint32_t WARPS = S::threads / 32;
+    constexpr uint32_t WARPS = THREADS / 32;
     const uint32_t first = blockIdx.x * WARPS + threadIdx.x / 32, step = gridDim.x * WARPS;
     Head head;
     // The first token needs no count to be there: a single one does not wait for it.
     if (first < Head::HEADS) head.load(a, 0, first);
     const uint32_t n_tok = ((const uint32_t *)a.p[10])[COUNT_TOKENS], n = n_tok * Head::HEADS;
     prefetch_next<S::next_bytes>(a.p[11]);
-    if (n_tok >= Head::MANY) {
-        rope_write_many<S>(a, n_tok, first, step);
-        return;
-    }
+    if constexpr (CAN_BE_MANY)
+        if (n_tok >= Head::MANY) {
+            rope_write_many<S>(a, n_tok, first, step);
+            return;
+        }
     if (first >= Head::HEADS && first < n) head.load(a, first / Head::HEADS, first % Head::HEADS);
     for (uint32_t item = first; item < n;) {
         head.write(a, item / Head::HEADS, item % Head::HEADS);
@@ -181,6 +183,9 @@ template <class S> __device__ void rope_write(const Args<12> &a) {
         if (item < n) head.load(a, item / Head::HEADS, item % Head::HEADS);
     }
 }
+
+template <class S> __device__ void rope_write(const Args<12> &a) { rope_write_heads<S, S::threads, true>(a); }
+
 #ifndef INSTANCE
 struct RopeQwen3 { // 8B
     static constexpr uint32_t heads = 32, kv_heads = 8, head_dim = 128, has_norm = 1, page_tokens = 64,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run every test: lint, units (release, and with sanitizers), short fuzzing, end to end. Ends with `N passed, N failed`.
 
-    tests/run.py [STEP ...]      steps: lint unit asan cuda fuzz e2e (default: all)
+    tests/run.py [STEP ...]      steps: lint unit asan tsan cuda fuzz e2e (default: all)
 """
 import concurrent.futures
 import os
@@ -95,6 +95,7 @@ def e2e(score):
 
 
 STEPS = {"lint": lint, "unit": lambda s: cmocka(s, "build/release/tests"), "asan": lambda s: cmocka(s, "build/asan/tests"),
+         "tsan": lambda s: cmocka(s, "build/tsan/tests"),
          "cuda": cuda, "fuzz": fuzz, "e2e": e2e}
 
 

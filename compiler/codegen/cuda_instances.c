@@ -1,5 +1,7 @@
 #include "compiler/codegen/cuda_instances.h"
 
+#include <stdio.h>
+
 #include "compiler/codegen/instances.h"
 
 typedef unsigned long long Ull; // for printf
@@ -24,6 +26,36 @@ static Ull blocks_per_sm(const PlanKernel *k) {
     return 1;
 }
 
+static void put_spec(StrBuf *out, const char *name, const PlanKernel *k) {
+    buf_printf(out, "struct %s {\n", name);
+    for (uint32_t i = 0; i < k->n_spec; i++) put_member(out, &k->spec[i]);
+    buf_printf(out, "    static constexpr uint32_t threads = %u;\n", k->threads);
+    buf_printf(out, "    static constexpr uint32_t shared_bytes = %llu;\n};\n\n", (Ull)k->shared_bytes);
+}
+
+// What chain.cu calls: chain<threads, grid, LinkLinear<Spec0>, LinkRopeWrite<Spec1>>(pointers).
+static bool chain_print(const PlanKernel *k, StrBuf *out, Diags *d) {
+    uint32_t n_args = 0;
+    for (uint32_t i = 0; i < k->n_parts; i++) {
+        Template t;
+        if (!instance_check(&k->parts[i], true, &t, d)) return false;
+        n_args += t.n_args;
+        char name[32];
+        snprintf(name, sizeof name, "Spec%u", i);
+        put_spec(out, name, &k->parts[i]);
+    }
+    buf_printf(out, "extern \"C\" __global__ void __launch_bounds__(%u, 1)\n", k->threads);
+    buf_printf(out, "    %s(const __grid_constant__ Args<%u> args) {\n    chain<%u, %llu", k->name, n_args,
+               k->threads, (Ull)k->spec[0].u);
+    for (uint32_t i = 0; i < k->n_parts; i++) {
+        buf_puts(out, ", Link");
+        instance_put_camel(out, k->parts[i].template_);
+        buf_printf(out, "<Spec%u>", i);
+    }
+    buf_puts(out, ">(args.p);\n}\n");
+    return true;
+}
+
 bool cuda_instance_print(const Plan *p, uint32_t kernel, StrBuf *out, size_t *code, Diags *d) {
     const PlanKernel *k = &p->kernels[kernel];
     Template t;
@@ -31,10 +63,9 @@ bool cuda_instance_print(const Plan *p, uint32_t kernel, StrBuf *out, size_t *co
     buf_printf(out, "// An instance of templates/%s.cu, written by adallmc.\n", k->template_);
     instance_put_origins(out, p, kernel);
     *code = out->len;
-    buf_printf(out, "#define INSTANCE\n#include \"templates/%s.cu\"\n\nstruct Spec {\n", k->template_);
-    for (uint32_t i = 0; i < k->n_spec; i++) put_member(out, &k->spec[i]);
-    buf_printf(out, "    static constexpr uint32_t threads = %u;\n", k->threads);
-    buf_printf(out, "    static constexpr uint32_t shared_bytes = %llu;\n};\n\n", (Ull)k->shared_bytes);
+    buf_printf(out, "#define INSTANCE\n#include \"templates/%s.cu\"\n\n", k->template_);
+    if (k->n_parts) return chain_print(k, out, d);
+    put_spec(out, "Spec", k);
     buf_printf(out, "extern \"C\" __global__ void __launch_bounds__(Spec::threads, %llu)\n",
                blocks_per_sm(k));
     buf_printf(out, "    %s(const __grid_constant__ Args<%u> args) {\n    %s<Spec>(args);\n}\n", k->name,

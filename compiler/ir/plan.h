@@ -15,14 +15,17 @@ typedef struct {
     const char *n;
 } SpecField;
 
-typedef struct {
+typedef struct PlanKernel PlanKernel;
+struct PlanKernel {
     const char *name;      // symbol: "linear_nvfp4_n1536_k640"; equal specs share one kernel
     const char *template_; // row of templates.def
     SpecField *spec;       // the fields of the template, then its schedule fields, if the target has them
     uint32_t n_spec;
     uint32_t threads;
     uint64_t shared_bytes;
-} PlanKernel;
+    const PlanKernel *parts; // template "chain": copies of the kernels that it stands for, in order
+    uint32_t n_parts;
+};
 
 typedef struct {
     const char *name;
@@ -49,6 +52,12 @@ typedef struct {
     AdaProgramKind kind;
     uint32_t bucket, first_launch, n_launches;
 } PlanProgram;
+
+// Launches that may run as one (AdaChain).
+typedef struct {
+    uint32_t kernel, first_launch, n_launches, grid;
+    double predicted_us;
+} PlanChain;
 
 // VALUES: the tensor itself in `layout`; its rows (parts one after the other) are `stack` times `rows` of
 // `cols`, and each stack (expert) is padded to whole tiles by itself. A vector is one row.
@@ -99,6 +108,8 @@ typedef struct {
     uint32_t n_launches;
     PlanProgram *programs;
     uint32_t n_programs;
+    PlanChain *chains; // in order of their launches
+    uint32_t n_chains;
     PlanWeight *weights;
     uint32_t n_weights;
     PlanRejected *rejected;

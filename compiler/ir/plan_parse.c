@@ -10,7 +10,7 @@ enum { COUNT_LIMIT = 1 << 24, SPEC_LIMIT = 64 };
 typedef struct {
     Lexer lex;
     Plan *p;
-    uint32_t cap_buffers, cap_kernels, cap_launches, cap_programs, cap_weights, cap_rejected;
+    uint32_t cap_buffers, cap_kernels, cap_launches, cap_programs, cap_weights, cap_chains, cap_rejected;
 } Parser;
 
 // A place for one more item in an array of the plan.
@@ -138,6 +138,32 @@ static void fix_kinds(PlanKernel *k) {
             k->spec[i].kind = 'f', k->spec[i].f = (double)k->spec[i].u, k->spec[i].u = 0;
 }
 
+static bool find_kernel(Parser *ps, uint32_t *out) {
+    Lexer *l = &ps->lex;
+    Span at = lex_span(l);
+    const char *called;
+    if (!name(l, &called)) return false;
+    for (*out = 0; *out < ps->p->n_kernels; ++*out)
+        if (!strcmp(ps->p->kernels[*out].name, called)) return true;
+    return diag_error(l->d, E_IR_INVALID, at, "no kernel is called `%s`", called);
+}
+
+// "of" and the kernels of a chain, which stand before it.
+static bool parse_parts(Parser *ps, PlanKernel *k) {
+    Lexer *l = &ps->lex;
+    PlanKernel *parts = ARENA_ARRAY(l->arena, PlanKernel, ADA_CHAIN_LAUNCHES_MAX);
+    if (!lex_is_word(l, "of")) return true;
+    lex_next(l);
+    while (l->tok.kind == TOK_WORD && !lex_is_word(l, "kernel") && !lex_is_word(l, "buffer")) {
+        uint32_t i;
+        if (k->n_parts == ADA_CHAIN_LAUNCHES_MAX) return lex_error(l, "`kernel` or `buffer`: too many parts");
+        if (!find_kernel(ps, &i)) return false;
+        parts[k->n_parts++] = ps->p->kernels[i];
+    }
+    k->parts = parts;
+    return true;
+}
+
 static bool parse_kernel(Parser *ps) {
     Lexer *l = &ps->lex;
     PlanKernel k = {0};
@@ -151,7 +177,8 @@ static bool parse_kernel(Parser *ps) {
         if (!lex_take(l, ',') && !lex_is(l, '}')) return lex_error(l, "`,` or `}`");
     }
     lex_next(l);
-    if (!key32(l, "threads", &k.threads) || !key64(l, "shared", &k.shared_bytes)) return false;
+    if (!key32(l, "threads", &k.threads) || !key64(l, "shared", &k.shared_bytes) || !parse_parts(ps, &k))
+        return false;
     k.spec = ARENA_ARRAY(l->arena, SpecField, k.n_spec);
     memcpy(k.spec, fields, k.n_spec * sizeof *fields);
     fix_kinds(&k);
@@ -194,28 +221,21 @@ static bool parse_arg(Lexer *l, AdaArg *a) {
     return !lex_take(l, '[') || (number(l, &a->offset) && lex_expect(l, ']'));
 }
 
-static bool find_kernel(Parser *ps, PlanLaunch *launch) {
+static bool find_launched(Parser *ps, PlanLaunch *launch) {
     Lexer *l = &ps->lex;
-    Span at = lex_span(l);
-    const char *called;
-    if (!name(l, &called)) return false;
-    launch->kind = !strcmp(called, "all_reduce")   ? ADA_LAUNCH_ALL_REDUCE
-                   : !strcmp(called, "all_gather") ? ADA_LAUNCH_ALL_GATHER
-                                                   : ADA_LAUNCH_KERNEL;
-    if (launch->kind != ADA_LAUNCH_KERNEL) return true;
-    for (uint32_t i = 0; i < ps->p->n_kernels; i++)
-        if (!strcmp(ps->p->kernels[i].name, called)) {
-            launch->kernel = i;
-            return true;
-        }
-    return diag_error(l->d, E_IR_INVALID, at, "no kernel is called `%s`", called);
+    launch->kind = lex_is_word(l, "all_reduce")   ? ADA_LAUNCH_ALL_REDUCE
+                   : lex_is_word(l, "all_gather") ? ADA_LAUNCH_ALL_GATHER
+                                                  : ADA_LAUNCH_KERNEL;
+    if (launch->kind == ADA_LAUNCH_KERNEL) return find_kernel(ps, &launch->kernel);
+    lex_next(l);
+    return true;
 }
 
 static bool parse_launch(Parser *ps) {
     Lexer *l = &ps->lex;
     PlanLaunch la = {0};
     lex_next(l);
-    if (!find_kernel(ps, &la) || !lex_expect(l, '(')) return false;
+    if (!find_launched(ps, &la) || !lex_expect(l, '(')) return false;
     while (!lex_is(l, ')')) {
         if (la.n_args == COUNT_OF(la.args)) return lex_error(l, "`)`: too many arguments");
         if (!parse_arg(l, &la.args[la.n_args++])) return false;
@@ -250,6 +270,19 @@ static bool parse_program(Parser *ps) {
     return true;
 }
 
+static bool parse_chain(Parser *ps) {
+    Lexer *l = &ps->lex;
+    PlanChain c = {0};
+    lex_next(l);
+    if (!find_kernel(ps, &c.kernel) || !key32(l, "first", &c.first_launch) ||
+        !key32(l, "launches", &c.n_launches) || !key32(l, "grid", &c.grid) || !word(l, "us") ||
+        !lex_real(l, &c.predicted_us))
+        return false;
+    *(PlanChain *)MORE(ps, chains) = c;
+    ps->p->n_chains++;
+    return true;
+}
+
 static bool parse_rejected(Parser *ps) {
     PlanRejected r;
     lex_next(&ps->lex);
@@ -263,7 +296,7 @@ static bool parse_statement(Parser *ps) {
     Lexer *l = &ps->lex;
     const Plan *p = ps->p;
     uint32_t largest = MAX(MAX(p->n_buffers, p->n_kernels), MAX(p->n_launches, p->n_weights));
-    if (MAX(largest, MAX(p->n_programs, p->n_rejected)) >= COUNT_LIMIT)
+    if (MAX(largest, MAX(p->n_chains, MAX(p->n_programs, p->n_rejected))) >= COUNT_LIMIT)
         return lex_error(l, "the end: too many rows");
     if (lex_is_word(l, "kv")) return parse_kv(ps);
     if (lex_is_word(l, "weight")) return parse_weight(ps);
@@ -271,8 +304,9 @@ static bool parse_statement(Parser *ps) {
     if (lex_is_word(l, "buffer")) return parse_buffer(ps);
     if (lex_is_word(l, "program")) return parse_program(ps);
     if (lex_is_word(l, "launch") && p->n_programs) return parse_launch(ps);
+    if (lex_is_word(l, "chain")) return parse_chain(ps);
     if (lex_is_word(l, "rejected")) return parse_rejected(ps);
-    return lex_error(l, "`kv`, `weight`, `kernel`, `buffer`, `program`, `launch` or `rejected`");
+    return lex_error(l, "`kv`, `weight`, `kernel`, `buffer`, `program`, `launch`, `chain` or `rejected`");
 }
 
 Plan *plan_parse(Arena *a, const Source *src, Diags *d) {

@@ -83,7 +83,12 @@ static void print_kernel(const PlanKernel *k, StrBuf *out) {
         else
             put_name(out, f->n);
     }
-    buf_printf(out, "} threads %u shared %llu\n", k->threads, (Ull)k->shared_bytes);
+    buf_printf(out, "} threads %u shared %llu", k->threads, (Ull)k->shared_bytes);
+    for (uint32_t i = 0; i < k->n_parts; i++) {
+        buf_puts(out, i ? " " : " of ");
+        put_name(out, k->parts[i].name);
+    }
+    buf_putc(out, '\n');
 }
 
 static void print_buffer(const PlanBuffer *b, uint32_t i, StrBuf *out) {
@@ -141,6 +146,14 @@ void plan_print(const Plan *p, StrBuf *out) {
         const PlanProgram *g = &p->programs[i];
         buf_printf(out, "program %s %u\n", plan_program_names[g->kind], g->bucket);
         for (uint32_t j = 0; j < g->n_launches; j++) print_launch(p, &p->launches[g->first_launch + j], out);
+    }
+    for (uint32_t i = 0; i < p->n_chains; i++) {
+        const PlanChain *c = &p->chains[i];
+        buf_puts(out, "chain ");
+        put_name(out, p->kernels[c->kernel].name);
+        buf_printf(out, " first %u launches %u grid %u us ", c->first_launch, c->n_launches, c->grid);
+        text_print_double(c->predicted_us, out);
+        buf_putc(out, '\n');
     }
     for (uint32_t i = 0; i < p->n_rejected; i++) {
         buf_puts(out, "rejected ");

@@ -48,6 +48,8 @@ static void check_kernels(Verify *v) {
         for (uint32_t j = 0; fits && j < k->n_spec; j++)
             fits = str_is(t.fields[j].key, k->spec[j].key) && t.fields[j].kind == k->spec[j].kind;
         if (!fits) wrong(v, "kernel %s: its spec does not fit template `%s`", k->name, k->template_);
+        if (!strcmp(k->template_, "chain") != (k->n_parts > 1))
+            wrong(v, "kernel %s: a chain, and nothing else, has two parts or more", k->name);
     }
 }
 
@@ -414,6 +416,35 @@ static void check_launch(Verify *v) {
             }
 }
 
+// The launches of a chain are its kernel's parts, of one program, and of no other chain.
+static void check_chain(Verify *v, uint32_t i, uint32_t *behind) {
+    const Plan *p = v->p;
+    const PlanChain *c = &p->chains[i];
+    uint32_t program = 0;
+    if (c->kernel >= p->n_kernels || p->kernels[c->kernel].n_parts != c->n_launches || !c->grid) {
+        wrong(v, "chain %u: kernel %u, %u launches, grid %u", i, c->kernel, c->n_launches, c->grid);
+        return;
+    }
+    const PlanKernel *k = &p->kernels[c->kernel];
+    while (program < p->n_programs &&
+           c->first_launch >= p->programs[program].first_launch + p->programs[program].n_launches)
+        program++;
+    if (c->first_launch < *behind || program == p->n_programs ||
+        !range_inside(c->first_launch - p->programs[program].first_launch, c->n_launches,
+                      p->programs[program].n_launches)) {
+        wrong(v, "chain %u: launches %u + %u are not of one program, or of two chains", i, c->first_launch,
+              c->n_launches);
+        return;
+    }
+    *behind = c->first_launch + c->n_launches;
+    for (uint32_t j = 0; j < c->n_launches; j++) {
+        const PlanLaunch *l = &p->launches[c->first_launch + j];
+        if (l->kind != ADA_LAUNCH_KERNEL || l->kernel >= p->n_kernels ||
+            strcmp(p->kernels[l->kernel].name, k->parts[j].name) != 0)
+            wrong(v, "chain %u: launch %u is no part of kernel %s", i, c->first_launch + j, k->name);
+    }
+}
+
 bool plan_verify(const Plan *p, Diags *d) {
     Verify v = {.p = p, .d = d};
     check_kernels(&v);
@@ -431,6 +462,7 @@ bool plan_verify(const Plan *p, Diags *d) {
         }
         v.launch = NULL;
     }
+    for (uint32_t i = 0, behind = 0; programs && i < p->n_chains; i++) check_chain(&v, i, &behind);
     arena_free(&v.scratch);
     return v.n_errors == 0;
 }

@@ -51,6 +51,7 @@ static const char *spec_text(const PlanKernel *k, StrBuf *buf) {
         default: buf_printf(buf, "%s=%s", f->key, f->n); break;
         }
     }
+    for (uint32_t i = 0; i < k->n_parts; i++) buf_printf(buf, " %s", k->parts[i].name);
     return buf_cstr(buf);
 }
 
@@ -131,6 +132,17 @@ static AdaTable put_programs(const Plan *p, StrBuf *out, size_t base) {
     return t;
 }
 
+static AdaTable put_chains(const Plan *p, StrBuf *out, size_t base) {
+    AdaChain *rows = xrealloc(NULL, p->n_chains + 1, sizeof *rows);
+    for (uint32_t i = 0; i < p->n_chains; i++) {
+        const PlanChain *c = &p->chains[i];
+        rows[i] = (AdaChain){c->kernel, c->first_launch, c->n_launches, c->grid, (float)c->predicted_us, 0};
+    }
+    AdaTable t = put_table(out, base, rows, sizeof *rows, p->n_chains);
+    free(rows);
+    return t;
+}
+
 static AdaTable put_weights(const Plan *p, StrBuf *out, size_t base, Strings *s) {
     AdaWeight *rows = xrealloc(NULL, p->n_weights + 1, sizeof *rows);
     for (uint32_t i = 0; i < p->n_weights; i++) {
@@ -156,7 +168,7 @@ void pack_plan(const Plan *p, const AdaBinding *bindings, StrBuf *out) {
                  .rows_max = p->rows_max,
                  .page_tokens = p->page_tokens,
                  .scratch_bytes = p->scratch_bytes};
-    h.magic[7] = '1';
+    h.magic[7] = '2';
     memcpy(h.kv, p->kv, p->n_kv_groups * sizeof *h.kv);
     size_t base = out->len;
     buf_add(out, &h, sizeof h);
@@ -166,6 +178,7 @@ void pack_plan(const Plan *p, const AdaBinding *bindings, StrBuf *out) {
     h.kernels = put_kernels(p, out, base, &strings);
     put_launches(p, out, base, &strings, &h);
     h.programs = put_programs(p, out, base);
+    h.chains = put_chains(p, out, base);
     h.weights = put_weights(p, out, base, &strings);
     h.bindings = put_table(out, base, bindings, sizeof *bindings, p->n_weights * p->n_ranks);
     h.strings = put_table(out, base, strings.bytes.ptr, 1, (uint32_t)strings.bytes.len);

@@ -7,6 +7,7 @@
 //   schedule  which program a step belongs to, and which values share storage
 //   bucket    launches and buffers: the steps once for every bucket
 //   memplan   offsets in the scratch arena
+//   chain     launches of decode steps that may run as one
 #ifndef ADALLM_PASSES_PLAN_WORK_H
 #define ADALLM_PASSES_PLAN_WORK_H
 #include "compiler/ir/template.h"

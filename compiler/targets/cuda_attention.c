@@ -5,6 +5,7 @@
 
 enum {
     COUNTER_BYTES = 64 << 10,
+    COUNTERS = COUNTER_BYTES / 4 - 32, // the last line is where chains meet
     PAGE_KEYS = 64,
     GROUP_MAX = 16, // heads of a group are rows of one mma
     DIM_MAX = 256,
@@ -39,9 +40,9 @@ static bool shape_of(const KernelAsk *ask, KernelAnswer *out, Shape *s) {
     else if (ask_u(ask, "page_tokens") != PAGE_KEYS)
         cuda_refuse(out, "pages of %llu tokens, not %d", (unsigned long long)ask_u(ask, "page_tokens"),
                     PAGE_KEYS);
-    else if (s->kv_heads * FEW_TOKENS * 4 > COUNTER_BYTES)
+    else if (s->kv_heads * FEW_TOKENS > COUNTERS)
         cuda_refuse(out, "%llu KV heads; there are counters for %d", (unsigned long long)s->kv_heads,
-                    COUNTER_BYTES / FEW_TOKENS / 4);
+                    COUNTERS / FEW_TOKENS);
     else
         return true;
     return false;

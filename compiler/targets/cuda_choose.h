@@ -21,6 +21,7 @@ bool ask_is(const KernelAsk *ask, const char *key, const char *word); // of an "
 // bits depend on; microseconds of a norm_add launch without branch; what each of `rows` rows adds to a
 // product.
 uint32_t cuda_row_threads(uint64_t n);
+uint32_t cuda_norm_threads(uint64_t n); // of a norm; at most 512
 double cuda_norm_us(const Target *t);
 double cuda_fold_us(uint32_t rows);
 

@@ -14,7 +14,7 @@ enum {
     PART_BYTES = 4096, // partial sums of a row tile and 8 tokens: 8 slices, a float4 a lane
     STREAM_SHARED_MAX = 96 << 10,
     WORK_COUNTERS_BYTES = 64 << 10,
-    WORK_COUNTERS = 16384,
+    WORK_COUNTERS = 16384 - 32, // the last line is where chains meet
     WORK_MAX = 64 << 20,
     FOLD_TOKENS = 2 // more rows to norm cost every block more than one launch
 };
@@ -85,7 +85,7 @@ static double stream_us(const Product *p, uint64_t per_block, uint32_t cols) {
     return p->t->launch_us + FILL_US + MAX(memory_us(p, stages * (double)p->stage_bytes), work);
 }
 
-// With `fold` rows the block norms them itself: by as many threads as norm_add, which gives the same bits.
+// With `fold` rows the block norms them itself: with as many threads as norm_add, which gives the same bits.
 static void stream_candidate(const Product *p, uint64_t per_block, uint32_t groups, uint32_t fold) {
     uint32_t cols = p->ask->bucket <= 8 ? 1 : 2;
     uint64_t rows_bytes = fold * ask_u(p->ask, "x_pitch");
@@ -106,7 +106,7 @@ static void stream_candidates(const Product *p) {
     bool norm = ask_u(p->ask, "norm") && p->ask->bucket <= FOLD_TOKENS;
     for (uint32_t groups = 1; groups <= 2 && groups <= per_block; groups++) {
         stream_candidate(p, per_block, groups, 0);
-        if (norm && groups * GROUP_WARPS * 32 == cuda_row_threads(ask_u(p->ask, "k")))
+        if (norm && groups * GROUP_WARPS * 32 >= cuda_norm_threads(ask_u(p->ask, "k")))
             stream_candidate(p, per_block, groups, p->ask->bucket);
     }
 }

@@ -31,6 +31,12 @@ uint32_t cuda_row_threads(uint64_t n) {
     return (uint32_t)MIN(round_up(div_up(units, each), WARP), 1024u);
 }
 
+// As in templates/lib/norm.cuh: a decode product may be the one that norms.
+uint32_t cuda_norm_threads(uint64_t n) {
+    uint64_t units = n % 4 ? n : n / 4, each = div_up(units, 512);
+    return (uint32_t)round_up(div_up(units, each), WARP);
+}
+
 double cuda_norm_us(const Target *t) { return t->launch_us + MEMORY_US + REDUCE_US + STORE_US; }
 
 // The residual comes while the first weights are on their way.
@@ -48,7 +54,7 @@ void cuda_embed(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
 
 void cuda_norm_add(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
     uint64_t reductions = ask_u(ask, "has_post") + ask_u(ask, "has_out");
-    consider(t, ask, out, prefetching(t, ask, ask->bucket), cuda_row_threads(ask_u(ask, "hidden")),
+    consider(t, ask, out, prefetching(t, ask, ask->bucket), cuda_norm_threads(ask_u(ask, "hidden")),
              MEMORY_US + (double)reductions * REDUCE_US + STORE_US);
 }
 

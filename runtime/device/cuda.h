@@ -7,7 +7,7 @@
 #include "runtime/device/device.h"
 
 enum {
-    CUDA_ARGS_MAX = 16,
+    CUDA_ARGS_MAX = ADA_CHAIN_ARGS_MAX,
     CUDA_RING = 4,
     CUDA_RING_BYTES = 16 << 20,
     CUDA_PAGE_BYTES = 64 << 10,

@@ -114,7 +114,9 @@ bool cuda_find_kernel(Device *d, DeviceCode *code, const char *name, DeviceKerne
         return false;
     cudaGetLastError(); // of the cubins that do not hold it
     DeviceKernel *k = xmalloc(sizeof *k);
-    *k = (DeviceKernel){code->kernels, handle, SHARED_WITHOUT_ASKING, (uint32_t)facts.maxThreadsPerBlock};
+    const uint64_t left =
+        SHARED_WITHOUT_ASKING - MIN((uint64_t)facts.sharedSizeBytes, (uint64_t)SHARED_WITHOUT_ASKING);
+    *k = (DeviceKernel){code->kernels, handle, left, (uint32_t)facts.maxThreadsPerBlock};
     *out = code->kernels = k;
     return true;
 }
@@ -140,8 +142,11 @@ bool cuda_launch(Device *d, const DeviceLaunch *l, Err *e) {
     CHECK(l->n_args <= CUDA_ARGS_MAX);
     // One parameter, Args<n_args> of templates/lib/args.cuh: the pointers one after the other.
     void *params[1] = {(void *)l->args};
-    cudaError_t error = cudaLaunchKernel((const void *)l->kernel->handle, (struct dim3){l->grid, 1, 1},
-                                         (struct dim3){l->threads, 1, 1}, params, l->shared_bytes, c->stream);
+    const struct dim3 grid = {l->grid, 1, 1}, block = {l->threads, 1, 1};
+    const void *kernel = l->kernel->handle;
+    cudaError_t error =
+        l->together ? cudaLaunchCooperativeKernel(kernel, grid, block, params, l->shared_bytes, c->stream)
+                    : cudaLaunchKernel(kernel, grid, block, params, l->shared_bytes, c->stream);
     return cuda_ok(c, error, e,
                    "kernel %s on %u blocks of %u threads (it holds %u) with %llu bytes of shared memory",
                    l->name, l->grid, l->threads, l->kernel->threads_max, (unsigned long long)l->shared_bytes);

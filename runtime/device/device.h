@@ -20,6 +20,7 @@ typedef struct {
     uint64_t shared_bytes;
     void *const *args; // device pointers, copied by the call
     uint32_t n_args;
+    bool together; // all blocks are on the device at the same time, or the launch fails
 } DeviceLaunch;
 
 typedef struct {

@@ -5,6 +5,7 @@
 
 #include "runtime/base/arena.h"
 #include "runtime/device/drivers.h"
+#include "runtime/device/null_draw.h"
 
 enum { NULL_ARGS_MAX = 16, NULL_FREE_BYTES_LOG2 = 34 };
 
@@ -12,10 +13,12 @@ typedef struct NullMemory NullMemory;
 struct NullMemory {
     NullMemory *next;
     void *ptr;
+    uint64_t bytes;
 };
 
 struct DeviceKernel {
     DeviceKernel *next;
+    bool draws, advances;
     char name[]; // NUL-terminated
 };
 
@@ -66,7 +69,7 @@ static bool null_alloc(Device *d, uint64_t bytes, void **out, Err *e) {
         return false;
     }
     NullMemory *m = xmalloc(sizeof *m);
-    *m = (NullMemory){n->memory, memset(p, 0, bytes)};
+    *m = (NullMemory){n->memory, memset(p, 0, bytes), bytes};
     n->memory = m;
     *out = p;
     return true;
@@ -108,14 +111,29 @@ static bool null_find_kernel(Device *d, DeviceCode *code, const char *name, Devi
     size_t len = strlen(name) + 1;
     DeviceKernel *k = xmalloc(sizeof *k + len);
     memcpy(k->name, name, len);
+    k->draws = !strncmp(name, "sample", 6), k->advances = !strncmp(name, "advance", 7);
     k->next = ((Null *)d)->kernels;
     *out = ((Null *)d)->kernels = k;
     return true;
 }
 
+static uint64_t bytes_at(const Null *n, const void *ptr) {
+    const NullMemory *m = n->memory;
+    while (m && m->ptr != ptr) m = m->next;
+    return m ? m->bytes : 0;
+}
+
 static void run(Null *n, NullStep *s) {
+    const DeviceKernel *k = s->kernel;
     n->launches++;
-    if (n->on_launch && s->kernel) n->on_launch(n->on_launch_ctx, s->kernel->name, s->args, s->n_args);
+    if (n->on_launch && k)
+        n->on_launch(n->on_launch_ctx, k->name, s->args, s->n_args);
+    else if (k && k->draws && s->n_args >= NULL_DRAW_ARGS)
+        null_draw(s->args, s->n_args,
+                  (NullSizes){bytes_at(n, s->args[0]), bytes_at(n, s->args[3]),
+                              bytes_at(n, s->args[s->n_args - 3]), bytes_at(n, s->args[s->n_args - 2])});
+    else if (k && k->advances && s->n_args == NULL_ADVANCE_ARGS)
+        null_advance(s->args, bytes_at(n, s->args[5]));
 }
 
 static void submit(Null *n, NullStep *s) {

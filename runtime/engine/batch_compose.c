@@ -171,7 +171,10 @@ static uint32_t chunk_of(Batch *b, const Step *t, const Seq *s, uint32_t rows_mo
     uint32_t n = MIN(b->options.tokens - t->n_tokens, MIN(b->options.chunk, s->n_ids - at));
     n = MIN(n, kv_reach(&b->kv, at) - at);
     while (n && rows_of(s, at, n) > rows_most) n = MIN(n - 1, MAX(rows_most, n / 2));
-    while (n && !kv_reserve(&b->kv, s->slot, at, at + n)) n -= MIN(n, b->plan->page_tokens);
+    while (n && !kv_reserve(&b->kv, s->slot, at, at + n)) { // without its last page
+        const uint32_t to = (at + n - 1) / b->plan->page_tokens * b->plan->page_tokens;
+        n = MAX(to, at) - at;
+    }
     return n;
 }
 

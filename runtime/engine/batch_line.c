@@ -3,6 +3,8 @@
 #include "runtime/base/num.h"
 #include "runtime/engine/batch_state.h"
 
+enum { FORESIGHT_PAGES = 2 };
+
 // ---- waiting ---------------------------------------------------------------------------------------------
 
 void line_add(Batch *b, Seq *s) {
@@ -34,21 +36,27 @@ static uint32_t known_pages(const Batch *b, const Seq *s) {
     return kv_match(&b->kv, NO_SLOT, s->keys, most, b->stats.steps + 1, &pending);
 }
 
-// A page more for each that runs: or what enters would soon be thrown out again.
+// Tokens that a sequence should find room for beyond those it has, or what enters would soon be thrown out
+// again. One that was thrown out asks for more: it comes back less often, and stays longer.
+static uint32_t foreseen(const Batch *b, const Seq *s, uint32_t n_tokens, uint32_t doubled) {
+    const uint64_t more = ((uint64_t)FORESIGHT_PAGES * b->plan->page_tokens) << MIN(doubled, 16u);
+    return (uint32_t)MIN(n_tokens + more, s->limit);
+}
+
 static bool has_room(const Batch *b, const Seq *s, uint32_t shared) {
-    const uint32_t tokens = MIN(s->n_ids + 1, s->limit), spare = b->n_running;
-    return kv_has_room(&b->kv, s->keys, shared, tokens, spare);
+    uint64_t spare[ADA_KV_GROUPS_MAX] = {0};
+    for (uint32_t i = 0; i < b->n_running; i++) {
+        const Seq *q = b->running[i];
+        const uint32_t tokens = foreseen(b, q, MAX(q->n_ids, b->slots[q->slot].cached), 0);
+        for (uint32_t g = 0; g < b->kv.n_groups; g++) spare[g] += kv_missing(&b->kv, g, q->slot, tokens);
+    }
+    return kv_has_room(&b->kv, s->keys, shared, foreseen(b, s, s->n_ids, s->n_entered), spare);
 }
 
 static uint32_t free_slot(const Batch *b) {
     for (uint32_t i = 0; i < b->options.seqs; i++)
         if (b->slots[i].state == SLOT_FREE) return i;
     return NO_SLOT;
-}
-
-bool line_may_admit(const Batch *b) {
-    const Seq *s = b->waiting_first;
-    return s && free_slot(b) != NO_SLOT && has_room(b, s, known_pages(b, s));
 }
 
 static void run_in_order(Batch *b, Seq *s) {
@@ -75,10 +83,16 @@ static bool enter(Batch *b, Seq *s, uint32_t slot, uint32_t shared, Err *e) {
                           s->n_stop_ids, e);
 }
 
+// Without room it looks again only when pages were given back.
 bool line_admit(Batch *b, Err *e) {
     for (Seq *s; (s = b->waiting_first);) {
+        if (b->no_room_for == s && b->no_room_since == b->kv.given_back) return true;
         uint32_t slot = free_slot(b), shared = slot == NO_SLOT ? 0 : known_pages(b, s);
-        if (slot == NO_SLOT || !has_room(b, s, shared)) return true;
+        if (slot == NO_SLOT) return true;
+        if (!has_room(b, s, shared)) {
+            b->no_room_for = s, b->no_room_since = b->kv.given_back;
+            return true;
+        }
         if (!enter(b, s, slot, shared, e)) return false;
     }
     return true;

@@ -53,6 +53,8 @@ struct Batch {
     Seq **running; // [n_running] oldest first
     uint32_t n_running, n_prefilling, n_masked, n_leaving;
     Seq *waiting_first, *waiting_last;
+    const Seq *no_room_for; // when so many pages were given back
+    uint64_t no_room_since;
     uint32_t n_waiting, n_preempted;
     uint64_t arrivals;
     Step steps[STEPS];
@@ -84,7 +86,6 @@ void line_add(Batch *b, Seq *s); // at its place by arrival
 void line_remove(Batch *b, Seq *s);
 // Gives slots to those who wait, in their order, as long as there is room.
 bool line_admit(Batch *b, Err *e);
-bool line_may_admit(const Batch *b); // the first in line finds room
 // The sequence has no slot any more. again: it waits for another.
 void line_leave(Batch *b, Seq *s, bool again);
 void line_settle(Batch *b); // slots that are left are free

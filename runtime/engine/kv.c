@@ -84,10 +84,11 @@ static void hold_page(KvGroup *k, uint32_t i) {
     if (!k->pages[i].refs++) unlink_cached(k, i);
 }
 
-static void drop_page(KvGroup *k, uint32_t i) {
+static void drop_page(Kv *kv, KvGroup *k, uint32_t i) {
     KvPage *p = &k->pages[i];
     CHECK(p->refs);
     if (--p->refs) return;
+    kv->given_back++;
     if (p->known)
         link_cached(k, i);
     else
@@ -115,9 +116,9 @@ static uint32_t first_seen(const Kv *kv, const KvGroup *k, uint32_t from) {
     return k->window && from >= k->window ? (from - k->window + 1) / kv->page_tokens : 0;
 }
 
-static void drop_before(KvGroup *k, uint32_t slot, uint32_t first) {
+static void drop_before(Kv *kv, KvGroup *k, uint32_t slot, uint32_t first) {
     for (; k->first[slot] < MIN(first, k->end[slot]); k->first[slot]++)
-        drop_page(k, (uint32_t)*entry(k, slot, k->first[slot]));
+        drop_page(kv, k, (uint32_t)*entry(k, slot, k->first[slot]));
     if (k->first[slot] == k->end[slot]) k->first[slot] = k->end[slot] = MAX(first, k->end[slot]);
 }
 
@@ -126,7 +127,7 @@ bool kv_reserve(Kv *kv, uint32_t slot, uint32_t from, uint32_t to) {
     bool enough = true;
     for (uint32_t g = 0; g < kv->n_groups; g++) {
         KvGroup *k = &kv->groups[g];
-        if (k->window) drop_before(k, slot, first_seen(kv, k, from));
+        if (k->window) drop_before(kv, k, slot, first_seen(kv, k, from));
         if (end > k->end[slot]) enough &= end - k->end[slot] <= k->n_free + k->n_cached;
     }
     for (uint32_t g = 0; g < kv->n_groups && enough; g++) {
@@ -152,23 +153,23 @@ bool kv_holds(const Kv *kv, uint32_t slot, uint32_t pos) {
     return true;
 }
 
-static void drop_behind(KvGroup *k, uint32_t slot, uint32_t end) {
+static void drop_behind(Kv *kv, KvGroup *k, uint32_t slot, uint32_t end) {
     while (k->end[slot] > MAX(end, k->first[slot])) {
         k->end[slot]--;
-        drop_page(k, (uint32_t)*entry(k, slot, k->end[slot]));
+        drop_page(kv, k, (uint32_t)*entry(k, slot, k->end[slot]));
     }
 }
 
 void kv_trim(Kv *kv, uint32_t slot, uint32_t tokens) {
     for (uint32_t g = 0; g < kv->n_groups; g++)
-        drop_behind(&kv->groups[g], slot, (uint32_t)div_up(tokens, kv->page_tokens));
+        drop_behind(kv, &kv->groups[g], slot, (uint32_t)div_up(tokens, kv->page_tokens));
 }
 
 // The last pages first: of a prefix, what comes later is forgotten earlier.
 void kv_release(Kv *kv, uint32_t slot) {
     for (uint32_t g = 0; g < kv->n_groups; g++) {
         KvGroup *k = &kv->groups[g];
-        drop_behind(k, slot, 0);
+        drop_behind(kv, k, slot, 0);
         k->first[slot] = k->end[slot] = 0;
     }
 }
@@ -230,7 +231,8 @@ uint32_t kv_match(const Kv *kv, uint32_t slot, const Sha256 *keys, uint32_t n_ke
     return n;
 }
 
-bool kv_has_room(const Kv *kv, const Sha256 *keys, uint32_t n_shared, uint32_t tokens, uint32_t spare) {
+bool kv_has_room(const Kv *kv, const Sha256 *keys, uint32_t n_shared, uint32_t tokens,
+                 const uint64_t *spare) {
     const uint32_t end = (uint32_t)div_up(tokens, kv->page_tokens);
     for (uint32_t g = 0; g < kv->n_groups; g++) {
         const KvGroup *k = &kv->groups[g];
@@ -238,15 +240,21 @@ bool kv_has_room(const Kv *kv, const Sha256 *keys, uint32_t n_shared, uint32_t t
         uint32_t need = MIN(end - MIN(end, first), k->columns), held = 0;
         for (uint32_t j = first; j < n_shared; j++) held += k->pages[find(k, &keys[j])].refs != 0;
         need -= MIN(need, held);
-        if ((uint64_t)need + spare > k->n_free + k->n_cached) return false;
+        if (need + spare[g] > k->n_free + k->n_cached) return false;
     }
     return true;
+}
+
+uint32_t kv_missing(const Kv *kv, uint32_t g, uint32_t slot, uint32_t tokens) {
+    const KvGroup *k = &kv->groups[g];
+    const uint32_t end = (uint32_t)div_up(tokens, kv->page_tokens), held = k->end[slot] - k->first[slot];
+    return end > k->end[slot] ? MIN(end - k->end[slot], k->columns - held) : 0;
 }
 
 void kv_share(Kv *kv, uint32_t slot, const Sha256 *keys, uint32_t n_shared) {
     for (uint32_t g = 0; g < kv->n_groups; g++) {
         KvGroup *k = &kv->groups[g];
-        drop_before(k, slot, first_seen(kv, k, n_shared * kv->page_tokens));
+        drop_before(kv, k, slot, first_seen(kv, k, n_shared * kv->page_tokens));
         for (; k->end[slot] < n_shared; k->end[slot]++) {
             uint32_t i = find(k, &keys[k->end[slot]]);
             CHECK(i != NONE);

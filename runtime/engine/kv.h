@@ -45,7 +45,8 @@ typedef struct {
 typedef struct {
     KvGroup groups[ADA_KV_GROUPS_MAX];
     uint32_t n_groups, n_slots, page_tokens, n_dirty;
-    uint64_t evicted; // pages forgotten for want of others, so far
+    uint64_t evicted;    // pages forgotten for want of others, so far
+    uint64_t given_back; // pages that the last one who held them gave back, so far
 } Kv;
 
 // pages[g]: size of the pool of group g.
@@ -66,9 +67,11 @@ void kv_release(Kv *kv, uint32_t slot);                   // gives all pages bac
 // in step `now` or later do not count yet; *pending says that one of them comes next.
 uint32_t kv_match(const Kv *kv, uint32_t slot, const Sha256 *keys, uint32_t n_keys, uint64_t now,
                   bool *pending);
-// Whether nobody holds enough pages for a new sequence of `tokens` that shares its first n_shared, and
-// `spare` more in each group.
-bool kv_has_room(const Kv *kv, const Sha256 *keys, uint32_t n_shared, uint32_t tokens, uint32_t spare);
+// Whether nobody holds as many pages as a new sequence of `tokens` needs beside its first n_shared, and in
+// group g spare[g] more.
+bool kv_has_room(const Kv *kv, const Sha256 *keys, uint32_t n_shared, uint32_t tokens, const uint64_t *spare);
+// Pages of group g that the slot would have to take before it could compute positions [0, tokens).
+uint32_t kv_missing(const Kv *kv, uint32_t g, uint32_t slot, uint32_t tokens);
 // The slot holds the first n_shared pages, found by their keys, beside what it holds already.
 void kv_share(Kv *kv, uint32_t slot, const Sha256 *keys, uint32_t n_shared);
 // Page j of the slot is complete, in every group that still has it. No effect where its key is known already.

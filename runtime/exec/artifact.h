@@ -23,6 +23,7 @@ typedef struct {
     const AdaProgram *programs;
     const AdaWeight *weights;
     const AdaBinding *bindings; // [n_weights * n_ranks]
+    const AdaChain *chains;     // in order of their launches
     const uint8_t *weight_data; // the weights section, aligned to 4096 in memory
     uint64_t weight_bytes;
 } Artifact;

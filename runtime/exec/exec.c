@@ -10,7 +10,7 @@
 #include "runtime/exec/state.h"
 #include "templates/lib/abi.h"
 
-enum { CODE_IMAGES_MAX = 16, ARGS_MAX = 16 };
+enum { CODE_IMAGES_MAX = 16 };
 
 const AdaPlan *exec_plan(const Exec *x) { return x->a->plan; }
 Device *exec_device(const Exec *x, uint32_t rank) { return x->devices[rank]; }
@@ -131,26 +131,63 @@ static bool in_scratch(const Artifact *a, const AdaArg *arg) {
     return arg->kind == ADA_ARG_BUFFER && a->buffers[arg->index].space == ADA_SPACE_SCRATCH;
 }
 
-bool exec_launch(const Exec *x, Rank *k, const AdaLaunch *l, const AdaLaunch *like, Err *e) {
-    void *args[ARGS_MAX];
-    Device *d = k->device;
+static void bind_args(const Exec *x, const Rank *k, const AdaLaunch *l, const AdaLaunch *like, void **out) {
     for (uint32_t i = 0; i < l->n_args; i++) {
         const AdaArg *own = &x->a->args[l->first_arg + i];
-        args[i] = arg_address(k, in_scratch(x->a, own) ? &x->a->args[like->first_arg + i] : own);
+        out[i] = arg_address(k, in_scratch(x->a, own) ? &x->a->args[like->first_arg + i] : own);
+    }
+}
+
+ExecUnit exec_unit(const Exec *x, uint32_t launch) {
+    const AdaChain *chains = x->a->chains;
+    uint32_t low = 0, high = x->eager ? 0 : x->a->plan->chains.count;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (chains[mid].first_launch < launch)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    const AdaChain *c = !x->eager && low < x->a->plan->chains.count && chains[low].first_launch == launch
+                            ? &chains[low]
+                            : NULL;
+    const AdaLaunch *l = &x->a->launches[launch];
+    return (ExecUnit){.launches = l,
+                      .n = c ? c->n_launches : 1,
+                      .kernel = c                              ? c->kernel
+                                : l->kind == ADA_LAUNCH_KERNEL ? l->kernel
+                                                               : UINT32_MAX,
+                      .grid = c ? c->grid : l->grid,
+                      .predicted_us = c ? c->predicted_us : l->predicted_us};
+}
+
+const char *exec_unit_name(const Exec *x, const ExecUnit *u) {
+    return u->kernel == UINT32_MAX ? "collective" : artifact_string(x->a, x->a->kernels[u->kernel].name);
+}
+
+bool exec_launch(const Exec *x, Rank *k, const ExecUnit *u, const ExecUnit *like, Err *e) {
+    void *args[ADA_CHAIN_ARGS_MAX];
+    Device *d = k->device;
+    const AdaLaunch *l = u->launches;
+    uint32_t n_args = 0;
+    for (uint32_t i = 0; i < u->n; i++) {
+        bind_args(x, k, &l[i], &like->launches[i], args + n_args);
+        n_args += l[i].n_args;
     }
     switch ((AdaLaunchKind)l->kind) {
     case ADA_LAUNCH_ALL_REDUCE: return d->ops->all_reduce(d, args[0], l->rows, l->cols, e);
     case ADA_LAUNCH_ALL_GATHER: return d->ops->all_gather(d, args[0], args[1], l->rows, l->cols, e);
     default: break;
     }
-    const AdaKernel *kernel = &x->a->kernels[l->kernel];
-    DeviceLaunch dl = {.kernel = k->kernels[l->kernel],
+    const AdaKernel *kernel = &x->a->kernels[u->kernel];
+    DeviceLaunch dl = {.kernel = k->kernels[u->kernel],
                        .name = artifact_string(x->a, kernel->name),
-                       .grid = l->grid,
+                       .grid = u->grid,
                        .threads = kernel->threads,
                        .shared_bytes = kernel->shared_bytes,
                        .args = args,
-                       .n_args = l->n_args};
+                       .n_args = n_args,
+                       .together = u->n > 1};
     return d->ops->launch(d, &dl, e);
 }
 
@@ -159,13 +196,13 @@ static const char *const program_names[ADA_PROGRAM_KINDS] = {"", "body", "head",
 static bool launch_program(const Exec *x, Rank *k, uint32_t program, Err *e) {
     const AdaProgram *p = &x->a->programs[program];
     Device *d = k->device;
-    for (uint32_t j = 0; j < p->n_launches; j++) {
-        const AdaLaunch *l = &x->a->launches[p->first_launch + j];
-        if (exec_launch(x, k, l, l, e) && (!x->eager || d->ops->sync(d, e))) continue;
-        const char *kernel = "collective";
-        if (l->kind == ADA_LAUNCH_KERNEL) kernel = artifact_string(x->a, x->a->kernels[l->kernel].name);
-        return err_context(e, "%s program for %u rows, launch %u, %s (%s)", program_names[p->kind], p->bucket,
-                           j, kernel, artifact_string(x->a, l->origin));
+    for (uint32_t j = 0; j < p->n_launches;) {
+        const ExecUnit u = exec_unit(x, p->first_launch + j);
+        if (!exec_launch(x, k, &u, &u, e) || (x->eager && !d->ops->sync(d, e)))
+            return err_context(e, "%s program for %u rows, launch %u, %s (%s)", program_names[p->kind],
+                               p->bucket, j, exec_unit_name(x, &u),
+                               artifact_string(x->a, u.launches->origin));
+        j += u.n;
     }
     return true;
 }

@@ -64,36 +64,46 @@ bool exec_read_rate(Exec *x, double *bytes_a_second, Err *e) {
 typedef struct {
     Exec *x;
     const AdaProgram *program;
-    const AdaLaunch *first; // of its kernel in the program
-    uint32_t n;             // of them
-    double seconds;         // of one, on rank 0
+    ExecUnit first; // of its kernel in the program
+    uint32_t n;     // of them
+    double seconds; // of one, on rank 0
 } TimeJob;
 
-static bool same_kernel(const AdaLaunch *a, const AdaLaunch *b) {
-    return a->kind == b->kind && (a->kind != ADA_LAUNCH_KERNEL || a->kernel == b->kernel);
+static bool same_kernel(const ExecUnit *a, const ExecUnit *b) {
+    return a->kernel == b->kernel && a->launches->kind == b->launches->kind;
 }
 
 static uint32_t rounds_of(const TimeJob *j) {
-    const double once_us = (double)j->first->predicted_us * j->n;
+    const double once_us = (double)j->first.predicted_us * j->n;
     const uint32_t most = (uint32_t)div_up(LAUNCHES_MOST, j->n),
                    least = (uint32_t)div_up(LAUNCHES_LEAST, j->n);
     return once_us * most <= graph_us ? most : MAX(least, (uint32_t)(graph_us / once_us));
 }
 
+// The units of the program before `first`, or those of its kernel.
+static bool launch_units(const TimeJob *j, Rank *k, bool before, Err *e) {
+    const Exec *x = j->x;
+    for (uint32_t i = 0; i < j->program->n_launches;) {
+        const ExecUnit u = exec_unit(x, j->program->first_launch + i);
+        if (before && u.launches == j->first.launches) return true;
+        if (before ? !exec_launch(x, k, &u, &u, e)
+                   : same_kernel(&u, &j->first) && !exec_launch(x, k, &u, &j->first, e))
+            return false;
+        i += u.n;
+    }
+    return true;
+}
+
 static bool time_rank(void *ctx, uint32_t rank, Err *e) {
     TimeJob *j = ctx;
-    Exec *x = j->x;
-    Rank *k = &x->rank[rank];
+    Rank *k = &j->x->rank[rank];
     Device *d = k->device;
     DeviceGraph *g;
-    const AdaLaunch *begin = &x->a->launches[j->program->first_launch], *end = begin + j->program->n_launches;
     const uint32_t rounds = rounds_of(j);
-    for (const AdaLaunch *l = begin; l < j->first; l++) // what the kernel reads
-        if (!exec_launch(x, k, l, l, e)) return false;
+    if (!launch_units(j, k, true, e)) return false; // what the kernel reads
     if (!d->ops->sync(d, e) || !d->ops->capture_begin(d, e)) return false;
     for (uint32_t i = 0; i < rounds; i++)
-        for (const AdaLaunch *l = begin; l < end; l++)
-            if (same_kernel(l, j->first) && !exec_launch(x, k, l, j->first, e)) return false;
+        if (!launch_units(j, k, false, e)) return false;
     double seconds;
     if (!d->ops->capture_end(d, &g, e) || !d->ops->replay_timed(d, g, REPLAYS, &seconds, e)) return false;
     d->ops->graph_free(d, g);
@@ -101,12 +111,13 @@ static bool time_rank(void *ctx, uint32_t rank, Err *e) {
     return true;
 }
 
-bool exec_time_launch(Exec *x, const AdaProgram *p, uint32_t launch, double *seconds, Err *e) {
+bool exec_time_unit(Exec *x, const AdaProgram *p, uint32_t launch, double *seconds, Err *e) {
     TimeJob j = {.x = x, .program = p};
-    for (uint32_t i = 0; i < p->n_launches; i++) {
-        const AdaLaunch *l = &x->a->launches[p->first_launch + i];
-        if (!same_kernel(l, &x->a->launches[launch])) continue;
-        if (!j.n++) j.first = l;
+    const ExecUnit wanted = exec_unit(x, launch);
+    for (uint32_t i = 0; i < p->n_launches;) {
+        const ExecUnit u = exec_unit(x, p->first_launch + i);
+        if (same_kernel(&u, &wanted) && !j.n++) j.first = u;
+        i += u.n;
     }
     CHECK(j.n);
     if (!ranks_run(x->ranks, time_rank, &j, e)) return false;

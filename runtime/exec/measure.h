@@ -17,9 +17,18 @@ bool exec_read_rate(Exec *x, double *bytes_a_second, Err *e);
 // The program that runs `count` tokens or rows; NULL: none holds so many.
 const AdaProgram *exec_program(const Exec *x, AdaProgramKind kind, uint32_t count);
 
-// Seconds of one launch: all launches of the program that run the kernel of `launch`, an index into the
-// plan's, in the order of the program and with nothing between them, divided by their number. Counts, ids and
-// positions are what the last step left; the scratch that they read is that of the first of them. What the
-// step's buffers hold afterwards means nothing.
-bool exec_time_launch(Exec *x, const AdaProgram *p, uint32_t launch, double *seconds, Err *e);
+// What a step runs from a launch on: it alone, or the chain that begins with it.
+typedef struct {
+    const AdaLaunch *launches; // [n]
+    uint32_t n, kernel, grid;  // kernel: UINT32_MAX for a collective
+    float predicted_us;
+} ExecUnit;
+ExecUnit exec_unit(const Exec *x, uint32_t launch); // index into the plan's launches
+const char *exec_unit_name(const Exec *x, const ExecUnit *u);
+
+// Seconds of one unit: all units of the program that run the kernel of the one at `launch`, in the order of
+// the program and with nothing between them, divided by their number. Counts, ids and positions are what the
+// last step left; the scratch that they read is that of the first of them. What the step's buffers hold
+// afterwards means nothing.
+bool exec_time_unit(Exec *x, const AdaProgram *p, uint32_t launch, double *seconds, Err *e);
 #endif

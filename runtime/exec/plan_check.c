@@ -91,7 +91,8 @@ static bool find_tables(const PlanChecker *c, uint64_t bytes) {
         !find_table(c, bytes, "args", p->args, sizeof *a->args, &a->args) ||
         !find_table(c, bytes, "programs", p->programs, sizeof *a->programs, &a->programs) ||
         !find_table(c, bytes, "weights", p->weights, sizeof *a->weights, &a->weights) ||
-        !find_table(c, bytes, "bindings", p->bindings, sizeof *a->bindings, &a->bindings))
+        !find_table(c, bytes, "bindings", p->bindings, sizeof *a->bindings, &a->bindings) ||
+        !find_table(c, bytes, "chains", p->chains, sizeof *a->chains, &a->chains))
         return false;
     uint32_t n = p->strings.count;
     if (!n || a->strings[0] || a->strings[n - 1])
@@ -232,6 +233,32 @@ static bool check_program(const PlanChecker *c, uint32_t i) {
     return true;
 }
 
+// Its launches are of one program and of no other chain.
+static bool check_chain(const PlanChecker *c, uint32_t i) {
+    const AdaChain *h = &c->a->chains[i];
+    if (h->kernel >= c->p->kernels.count || !h->grid || h->grid > INT32_MAX || h->n_launches < 2 ||
+        h->n_launches > ADA_CHAIN_LAUNCHES_MAX ||
+        !range_inside(h->first_launch, h->n_launches, c->p->launches.count))
+        return bad(c, "chain", i, "kernel %u of %u, launches %u + %u of %u, grid %u", h->kernel,
+                   c->p->kernels.count, h->first_launch, h->n_launches, c->p->launches.count, h->grid);
+    if (i && h->first_launch < c->a->chains[i - 1].first_launch + c->a->chains[i - 1].n_launches)
+        return bad(c, "chain", i, "launch %u is of the chain before", h->first_launch);
+    uint32_t n_args = 0;
+    for (uint32_t j = 0; j < h->n_launches; j++) {
+        const AdaLaunch *l = &c->a->launches[h->first_launch + j];
+        if (l->kind != ADA_LAUNCH_KERNEL) return bad(c, "chain", i, "launch %u runs no kernel", j);
+        n_args += l->n_args;
+    }
+    if (n_args > ADA_CHAIN_ARGS_MAX) return bad(c, "chain", i, "%u arguments", n_args);
+    for (uint32_t j = 0; j < c->p->programs.count; j++) {
+        const AdaProgram *g = &c->a->programs[j];
+        if (h->first_launch >= g->first_launch && h->first_launch - g->first_launch < g->n_launches)
+            return h->n_launches <= g->n_launches - (h->first_launch - g->first_launch) ||
+                   bad(c, "chain", i, "its launches go beyond program %u", j);
+    }
+    return bad(c, "chain", i, "launch %u is of no program", h->first_launch);
+}
+
 // ---- across tables ---------------------------------------------------------------------------------------
 
 // The runtime reads and writes these; each must be there once and hold a full batch.
@@ -297,7 +324,7 @@ bool plan_check(Artifact *a, const uint8_t *section, uint64_t bytes, Err *e) {
     PlanChecker c = {a, p, 0, e};
     for (uint32_t i = 0; i < a->super->n_sections; i++)
         if (a->sections[i].kind == ADA_PLAN) c.at = a->sections[i].offset;
-    if (bytes < sizeof *p || memcmp(p->magic, "ADAPLAN1", 8) != 0)
+    if (bytes < sizeof *p || memcmp(p->magic, "ADAPLAN2", 8) != 0)
         return err_set(e, E_ARTIFACT, "plan section (offset %llu): no header of %zu bytes with its magic",
                        (unsigned long long)c.at, sizeof *p);
     a->plan = p;
@@ -308,5 +335,6 @@ bool plan_check(Artifact *a, const uint8_t *section, uint64_t bytes, Err *e) {
     return check_rows(&c, p->buffers.count, check_buffer) && check_rows(&c, p->kernels.count, check_kernel) &&
            check_rows(&c, p->weights.count, check_weight) && check_rows(&c, p->args.count, check_arg) &&
            check_rows(&c, p->launches.count, check_launch) &&
-           check_rows(&c, p->programs.count, check_program) && check_roles(&c) && check_buckets(&c);
+           check_rows(&c, p->programs.count, check_program) && check_rows(&c, p->chains.count, check_chain) &&
+           check_roles(&c) && check_buckets(&c);
 }

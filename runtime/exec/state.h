@@ -3,6 +3,7 @@
 #define ADALLM_EXEC_STATE_H
 #include "runtime/device/device.h"
 #include "runtime/exec/exec.h"
+#include "runtime/exec/measure.h"
 #include "runtime/exec/ranks.h"
 
 enum { DECODE_PROGRAMS = 4 };
@@ -46,7 +47,7 @@ struct Exec {
     Err death;
 };
 
-// Launches l on rank k. Its scratch arguments are those of `like`, which is l itself but when launches of one
+// Launches u on rank k. Its scratch arguments are those of `like`, which is u itself but when launches of one
 // kernel are timed after each other: only those of the first hold what the kernel expects.
-bool exec_launch(const Exec *x, Rank *k, const AdaLaunch *l, const AdaLaunch *like, Err *e);
+bool exec_launch(const Exec *x, Rank *k, const ExecUnit *u, const ExecUnit *like, Err *e);
 #endif

@@ -138,32 +138,33 @@ static bool warm_up(const Bench *x, uint32_t n, Err *e) {
 
 // ---- launches --------------------------------------------------------------------------------------------
 
-static bool seen_before(const Artifact *a, const AdaProgram *p, uint32_t i) {
-    const AdaLaunch *l = &a->launches[p->first_launch];
-    for (uint32_t j = 0; j < i; j++)
-        if (l[j].kind == l[i].kind && l[j].kernel == l[i].kernel) return true;
-    return false;
+static double unit_bytes(const Bench *x, const ExecUnit *u) {
+    double bytes = 0;
+    for (uint32_t i = 0; i < u->n; i++)
+        bytes += launch_bytes(x->artifact, &u->launches[i], x->report.launches_row.batch,
+                              (double)(x->args->prompt + x->args->gen));
+    return bytes;
 }
 
+// The kernel that the program runs at launch i, unless an earlier launch ran it.
 static bool time_kernel(Bench *x, const AdaProgram *p, uint32_t i, Err *e) {
-    const Artifact *a = x->artifact;
-    const AdaLaunch *l = &a->launches[p->first_launch];
-    BenchLaunch *out = &x->report.launches[x->report.n_launches++];
+    const ExecUnit wanted = exec_unit(x->exec, p->first_launch + i);
+    BenchLaunch row = {.program = program_names[p->kind], .kernel = exec_unit_name(x->exec, &wanted)};
     double seconds, bytes = 0;
-    *out = (BenchLaunch){.program = program_names[p->kind],
-                         .kernel = l[i].kind == ADA_LAUNCH_KERNEL
-                                       ? artifact_string(a, a->kernels[l[i].kernel].name)
-                                       : "collective"};
-    for (uint32_t j = i; j < p->n_launches; j++) {
-        if (l[j].kind != l[i].kind || l[j].kernel != l[i].kernel) continue;
-        out->count++;
-        out->predicted_us += (double)l[j].predicted_us;
-        bytes +=
-            launch_bytes(a, &l[j], x->report.launches_row.batch, (double)(x->args->prompt + x->args->gen));
+    for (uint32_t j = 0; j < p->n_launches;) {
+        const ExecUnit u = exec_unit(x->exec, p->first_launch + j);
+        if (u.kernel == wanted.kernel && u.launches->kind == wanted.launches->kind) {
+            if (j < i) return true;
+            row.count++;
+            row.predicted_us += (double)u.predicted_us;
+            bytes += unit_bytes(x, &u);
+        }
+        j += u.n;
     }
-    if (!exec_time_launch(x->exec, p, p->first_launch + i, &seconds, e)) return false;
-    out->measured_us = seconds * 1e6, out->predicted_us /= out->count;
-    out->bytes = (uint64_t)(bytes / out->count);
+    if (!exec_time_unit(x->exec, p, p->first_launch + i, &seconds, e)) return false;
+    row.measured_us = seconds * 1e6, row.predicted_us /= row.count;
+    row.bytes = (uint64_t)(bytes / row.count);
+    x->report.launches[x->report.n_launches++] = row;
     return true;
 }
 
@@ -177,8 +178,8 @@ static bool time_launches(Bench *x, Err *e) {
     bool ok = b && run_batch(x, b, n, x->args->prompt, x->args->gen, &x->report.launches_row, e);
     for (uint32_t kind = ADA_PROGRAM_BODY; ok && kind <= ADA_PROGRAM_SAMPLE; kind++) {
         const AdaProgram *p = exec_program(x->exec, (AdaProgramKind)kind, n);
-        for (uint32_t i = 0; ok && i < p->n_launches; i++)
-            ok = seen_before(x->artifact, p, i) || time_kernel(x, p, i, e);
+        for (uint32_t i = 0; ok && i < p->n_launches; i += exec_unit(x->exec, p->first_launch + i).n)
+            ok = time_kernel(x, p, i, e);
     }
     batch_free(b);
     return ok;

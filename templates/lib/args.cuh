@@ -7,8 +7,9 @@
 // The one parameter of a kernel: device pointers in the order of templates.def.
 template <int N> struct Args { void *p[N]; };
 
-// The counters at the start of `work`: zero between launches.
-constexpr uint32_t WORK_COUNTERS_BYTES = 64 << 10;
+// The counters at the start of `work`: zero between launches, but for the last line, where the blocks of a
+// chain meet (lib/grid.cuh).
+constexpr uint32_t WORK_COUNTERS_BYTES = 64 << 10, WORK_MEETING = WORK_COUNTERS_BYTES - 128;
 
 enum Format {
     FORMAT_NVFP4,

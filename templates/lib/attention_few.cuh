@@ -115,8 +115,7 @@ template <class S> struct AttentionFew {
     static constexpr bool EARLY = D <= 128 && (D % 64 == 0 || ROWS == 1);
     static constexpr uint32_t KEY_BLOCKS = EARLY ? H::BLOCKS : 1, VALUE_PAGES = EARLY ? 8 : 2;
     static_assert(S::threads == FEW_WARPS * 32, "eight warps");
-    static_assert(FEW_TOKENS * S::kv_heads <= WORK_COUNTERS_BYTES / 4,
-                  "a counter for each token and KV head");
+    static_assert(FEW_TOKENS * S::kv_heads <= WORK_MEETING / 4, "a counter for each token and KV head");
 
     struct Shared {
         uint2 p[FEW_WARPS][PAGE_STEPS][ROWS][32];

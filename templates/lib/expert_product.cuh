@@ -3,8 +3,15 @@
 #ifndef ADALLM_LIB_EXPERT_PRODUCT_CUH
 #define ADALLM_LIB_EXPERT_PRODUCT_CUH
 #include "templates/lib/experts.cuh"
+#include "templates/lib/link.cuh"
 #include "templates/lib/panel.cuh"
-#include "templates/lib/stream.cuh"
+
+// The row tiles of a unit in decode form: of one round.
+template <uint32_t MOST_> struct ExpertRound {
+    static constexpr uint32_t MOST = MOST_;
+    uint32_t first, n;
+    __device__ __forceinline__ StreamShare operator()() const { return {first, n}; }
+};
 
 // Row tiles of a unit, and units of an expert that has `tiles` of them.
 template <class S> constexpr uint32_t EXPERT_UNIT_TILES = S::tiled ? S::groups *S::round : S::round;
@@ -34,8 +41,9 @@ __device__ __forceinline__ void expert_product(const uint8_t *w, uint32_t block,
         });
     } else {
         const uint32_t lane = threadIdx.x % 32, first = block * S::round;
-        stream_tiles<S::format, S::k, S::cols, S::groups, S::round>(
-            w, first, min(S::round, TILES - first),
+        Alone<S::threads, S::format> alone;
+        stream_tiles<Stream<S::format, S::k, S::cols, S::groups>, S::round>(
+            w, ExpertRound<S::round>{first, min(S::round, TILES - first)}, alone,
             [&] {
                 StreamColumns<S::cols> columns;
 #pragma unroll

@@ -13,17 +13,20 @@ template <class S, bool FOLD = (S::fold != 0)> struct ProductRows {
     __device__ __forceinline__ const uint8_t *row(uint32_t t) const { return x + (uint64_t)t * S::x_pitch; }
 };
 
-// `fold` rows at the end of the block's shared memory. Same threads a row as norm_add has: same bits.
+// `fold` rows at the end of the block's shared memory. As many threads a row as norm_add has: same bits.
 template <class S> struct ProductRows<S, true> {
-    using Share = RowShare<S::k, S::threads>;
+    static constexpr uint32_t THREADS = norm_threads(S::k);
+    using Share = RowShare<S::k, THREADS>;
     static constexpr uint32_t PITCH = act_pitch(S::k, false);
     static_assert(S::norm && !S::tiled, "only a decode form makes rows, where no one else reads them");
+    static_assert(S::threads >= THREADS, "a thread for each share of a row");
     const float *residual;
     float x[Share::EACH][Share::WIDTH], w[Share::EACH][Share::WIDTH];
 
     // Asks for the first row before the count is known: a single one does not wait for it.
     __device__ __forceinline__ void open(const void *, const void *residual_rows, const void *norm_w) {
         residual = (const float *)residual_rows;
+        if (threadIdx.x >= THREADS) return;
         Share::load(residual, x);
         Share::load((const float *)norm_w, w);
     }
@@ -33,9 +36,9 @@ template <class S> struct ProductRows<S, true> {
         uint32_t turn = 0;
 #pragma unroll
         for (uint32_t t = 0; t < S::fold; t++) {
-            if (t >= n_tok) break;
+            if (t >= n_tok || threadIdx.x >= THREADS) break;
             if (t) Share::load(residual + t * S::k, x); // earlier would cost registers
-            norm_store<S::k, S::threads, false>(place(t), x, w, S::eps, partials, turn);
+            norm_store<S::k, THREADS, false>(place(t), x, w, S::eps, partials, turn);
         }
         __syncthreads();
     }

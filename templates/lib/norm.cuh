@@ -3,6 +3,12 @@
 #define ADALLM_LIB_NORM_CUH
 #include "templates/lib/act.cuh"
 
+// Threads that norm a row of k values: the order of its sums depends on them. As in cuda_rows.c.
+__host__ __device__ constexpr uint32_t norm_threads(uint32_t k) {
+    const uint32_t units = k % 4 ? k : k / 4, each = (units + 511) / 512;
+    return ((units + each - 1) / each + 31) / 32 * 32;
+}
+
 __device__ __forceinline__ float norm_factor(float squares, uint32_t n, float eps) {
     return rsqrtf(squares / (float)n + eps);
 }

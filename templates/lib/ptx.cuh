@@ -80,6 +80,17 @@ __device__ __forceinline__ uint32_t atom_add_acq_rel_gpu(uint32_t *p, uint32_t x
     return d;
 }
 
+__device__ __forceinline__ uint32_t atom_add_release_gpu(uint32_t *p, uint32_t x) {
+    uint32_t d;
+    asm volatile("atom.add.release.gpu.global.u32 %0, [%1], %2;" : "=r"(d) : "l"(p), "r"(x) : "memory");
+    return d;
+}
+__device__ __forceinline__ uint32_t ld_acquire_gpu(const uint32_t *p) {
+    uint32_t d;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(d) : "l"(p) : "memory");
+    return d;
+}
+
 __device__ __forceinline__ uint32_t ld_global_nc_u16(const void *p) {
     uint16_t d;
     asm volatile("ld.global.nc.L1::no_allocate.u16 %0, [%1];" : "=h"(d) : "l"(p));
@@ -92,11 +103,17 @@ __device__ __forceinline__ void red_global_add_f32(float *p, float x) {
     asm volatile("red.global.add.f32 [%0], %1;" ::"l"(p), "f"(x) : "memory");
 }
 
-// blockIdx.x, read anew by every call: a value that the compiler cannot keep in a register from one to the
-// next.
+// blockIdx.x and threadIdx.x, read anew by every call: values that the compiler cannot keep in a register,
+// nor what follows from them, from one to the next.
 __device__ __forceinline__ uint32_t block_index() {
     uint32_t d;
     asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(d));
+    return d;
+}
+
+__device__ __forceinline__ uint32_t thread_index() {
+    uint32_t d;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(d));
     return d;
 }
 

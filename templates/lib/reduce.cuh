@@ -31,8 +31,13 @@ __host__ __device__ constexpr uint32_t power_of_two_above(uint32_t n) {
     return p;
 }
 
-// Every thread of the block calls these, with equal `turn`: 0, 1, 0, 1, ... over all reductions of the
-// kernel.
+// The first THREADS threads of a block meet: others may be elsewhere.
+template <uint32_t THREADS> __device__ __forceinline__ void sync_threads() {
+    asm volatile("bar.sync 1, %0;" ::"n"(THREADS) : "memory");
+}
+
+// The first THREADS threads of the block call these, with equal `turn`: 0, 1, 0, 1, ... over all reductions
+// of the kernel.
 template <uint32_t THREADS>
 __device__ __forceinline__ float block_sum(float v, BlockPartials &p, uint32_t turn) {
     constexpr uint32_t WARPS = THREADS / 32, WIDTH = power_of_two_above(WARPS);
@@ -40,7 +45,7 @@ __device__ __forceinline__ float block_sum(float v, BlockPartials &p, uint32_t t
     if constexpr (WARPS == 1) return v;
     const uint32_t lane = threadIdx.x % 32, place = lane % WIDTH;
     if (lane == 0) p.sum[turn][threadIdx.x / 32] = v;
-    __syncthreads();
+    sync_threads<THREADS>();
     return warp_sum<WIDTH>(place < WARPS ? p.sum[turn][place] : 0);
 }
 
@@ -57,7 +62,7 @@ __device__ __forceinline__ RowStats block_stats(RowStats v, BlockPartials &p, ui
         p.sum[turn][threadIdx.x / 32] = v.squares;
         p.row[turn][threadIdx.x / 32] = make_float2(v.most, v.l1);
     }
-    __syncthreads();
+    sync_threads<THREADS>();
     const bool some = place < WARPS;
     const float2 row = some ? p.row[turn][place] : make_float2(0, 0);
     v.squares = warp_sum<WIDTH>(some ? p.sum[turn][place] : 0);

@@ -18,6 +18,11 @@ __host__ __device__ constexpr uint32_t slice_begin(uint32_t stages, uint32_t sli
 __host__ __device__ constexpr uint32_t stage_bytes(Format f) { return f == FORMAT_NVFP4 ? 576 : 2048; }
 __host__ __device__ constexpr uint32_t row_tiles(uint32_t n) { return (n + TILE_ROWS - 1) / TILE_ROWS; }
 
+template <uint32_t STAGES> __host__ __device__ constexpr uint32_t slice_stages(uint32_t slice) {
+    return STAGES % SLICES == 0 ? STAGES / SLICES
+                                : slice_begin(STAGES, slice + 1) - slice_begin(STAGES, slice);
+}
+
 // What undoes the factor of unpacked weights: codes come out as value * 2^-14, 16-bit weights have it in
 // row_scale.
 __host__ __device__ constexpr float stage_factor(Format f) { return f == FORMAT_NVFP4 ? 16384.0f : 1.0f; }

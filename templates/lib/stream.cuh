@@ -5,7 +5,21 @@
 #define ADALLM_LIB_STREAM_CUH
 #include "templates/lib/stage.cuh"
 
+constexpr uint32_t PART_BYTES = SLICES * 512; // partial sums of a row tile and 8 tokens, a float4 a lane
+
 template <bool VALUE> struct Constant { static constexpr bool value = VALUE; };
+
+// Stages on their way to a warp.
+template <Format F> struct StreamRing {
+    static constexpr uint32_t SLOTS = F == FORMAT_NVFP4 ? 8 : 2;
+    Stage<F> slot[SLOTS];
+};
+
+// Where a warp begins: its first stages, one after the other at `at`; 0 where it has no row tile.
+struct StreamStart {
+    const uint8_t *at;
+    uint32_t stages;
+};
 
 // Stages in flight a warp: as many as wanted, or fewer (more than half) where a slice of `most` stages then
 // leaves less of its last chunk empty.
@@ -29,6 +43,45 @@ template <uint32_t COLS> struct StreamColumns {
     }
 };
 
+// The row tiles of a block.
+struct StreamShare {
+    uint32_t first, n;
+};
+// Row tiles that a block has at most: one round, where there is no room for the sums of a second.
+template <class S> __host__ __device__ constexpr uint32_t stream_most() {
+    const uint32_t sums = S::shared_bytes - S::fold * act_pitch(S::k, false);
+    return sums < 2 * S::round * S::cols * PART_BYTES ? S::round : ~0u;
+}
+
+// TILES dealt evenly. GRID: blocks of the launch; 0: it is not known before. MOST: that a block may have.
+template <uint32_t TILES, uint32_t GRID, uint32_t MOST_> struct StreamDeal {
+    static constexpr uint32_t MOST = MOST_;
+    static_assert(TILES < 1 << 22, "products with up to 1023 blocks fit 32 bits");
+    __device__ __forceinline__ StreamShare operator()() const {
+        const uint32_t grid = GRID ? GRID : gridDim.x, block = block_index(), first = TILES * block / grid;
+        return {first, TILES * (block + 1) / grid - first};
+    }
+};
+
+// How the warps of a block deal row tiles of K columns among themselves.
+template <Format F, uint32_t K, uint32_t COLS_, uint32_t GROUPS_> struct Stream {
+    static constexpr Format FORMAT = F;
+    static constexpr uint32_t COLS = COLS_, GROUPS = GROUPS_, STAGES = stages_of(K), BYTES = stage_bytes(F);
+    static constexpr uint32_t MOST = (STAGES + SLICES - 1) / SLICES; // stages of a slice
+    static constexpr uint32_t LEAST =
+        STAGES / SLICES >= 4 ? STAGES / SLICES : MOST; // of a slice; a short rest is cheap
+    static constexpr uint32_t DEPTH = stream_depth(LEAST, F == FORMAT_NVFP4 ? (COLS > 1 ? 4 : 8) : 2);
+    static constexpr bool EVEN = STAGES % (SLICES * DEPTH) == 0; // every chunk is full
+    static_assert(DEPTH <= StreamRing<F>::SLOTS, "a slot for every stage in flight");
+
+    static __device__ __forceinline__ StreamStart start(const void *w, const StreamShare &share) {
+        const uint32_t warp = thread_index() / 32, slice = warp % SLICES, group = warp / SLICES,
+                       begin = slice_begin(STAGES, slice);
+        return {(const uint8_t *)w + ((uint64_t)(share.first + group) * STAGES + begin) * BYTES,
+                group < GROUPS && group < share.n ? slice_stages<STAGES>(slice) : 0};
+    }
+};
+
 template <Format F, uint32_t COLS>
 __device__ __forceinline__ void stream_stage(const Stage<F> &stage, const uint4 (&x)[COLS][2],
                                              float (&acc)[COLS][4]) {
@@ -44,48 +97,63 @@ __device__ __forceinline__ void stream_stage(const Stage<F> &stage, const uint4 
     }
 }
 
-// Row tiles [first, first + n) of the weight at `w`, of K columns. Calls out(tile, column tile, sums) once
-// for each of them, by some warp, where `sums` is the lane's part of mma's D: rows g, g + 8 of the tile,
+// The block's share of the row tiles at `w`. Calls out(tile, column tile, sums) once for each of them and
+// each column tile, by some warp, where `sums` is the lane's part of mma's D: rows g, g + 8 of the tile,
 // columns 2q, 2q + 1. ROUND: row tiles whose partial sums fit `shared`, which holds 2 x ROUND x COLS x 4 KiB,
-// or half of it when ROUND >= n. make_columns() is asked once the first weights are on their way: it may wait
-// for counts. Every thread of the block calls it.
-template <Format F, uint32_t K, uint32_t COLS, uint32_t GROUPS, uint32_t ROUND, class Columns, class Idle,
-          class Out>
-__device__ __forceinline__ void stream_tiles(const uint8_t *w, uint32_t first, uint32_t n,
-                                             Columns make_columns, float4 *shared, Idle idle, Out out) {
-    constexpr uint32_t STAGES = stages_of(K), BYTES = stage_bytes(F), WARPS = GROUPS * SLICES;
-    constexpr uint32_t MOST = (STAGES + SLICES - 1) / SLICES; // stages of a slice
-    constexpr uint32_t LEAST =
-        STAGES / SLICES >= 4 ? STAGES / SLICES : MOST; // of a slice; a short rest is cheap
-    constexpr uint32_t DEPTH = stream_depth(LEAST, F == FORMAT_NVFP4 ? (COLS > 1 ? 4 : 8) : 2);
-    constexpr bool EVEN = STAGES % (SLICES * DEPTH) == 0; // every chunk is full
+// or half of it when the block has no more tiles than that. share() says which row tiles these are, at most
+// Share::MOST: it is asked again where keeping them would cost registers. make_columns() is asked once the
+// first weights are on their way: it may wait for what it needs. Every thread of the block calls it. As slots
+// of the ring become free, `link` fills them with what the next product of its chain begins with
+// (lib/link.cuh).
+template <class T, uint32_t ROUND, class Share, class Link, class Columns, class Idle, class Out>
+__device__ __forceinline__ void stream_tiles(const void *w, Share share, Link &link, Columns make_columns,
+                                             float4 *shared, Idle idle, Out out) {
+    constexpr uint32_t STAGES = T::STAGES, BYTES = T::BYTES, DEPTH = T::DEPTH, COLS = T::COLS,
+                       GROUPS = T::GROUPS, WARPS = Link::THREADS / 32;
     static_assert(ROUND % GROUPS == 0, "all groups of a block do as many tiles in a round");
-    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, slice = warp % SLICES,
-                   group = warp / SLICES;
-    const uint32_t begin = slice_begin(STAGES, slice), n_stages = slice_begin(STAGES, slice + 1) - begin;
-    const uint8_t *at = w + ((uint64_t)(first + group) * STAGES + begin) * BYTES;
+    static_assert(WARPS >= GROUPS * SLICES, "a warp for every slice");
+    const uint32_t thread = thread_index(), warp = thread / 32, lane = thread % 32, slice = warp % SLICES,
+                   group = warp / SLICES, n = share().n;
+    const uint32_t begin = slice_begin(STAGES, slice), n_stages = slice_stages<STAGES>(slice);
+    const StreamStart start = T::start(w, share());
+    const uint8_t *at = start.at;
 
-    Stage<F> ring[DEPTH];
+    Stage<T::FORMAT>(&ring)[StreamRing<T::FORMAT>::SLOTS] = link.ring.slot;
     uint4 x[COLS][2];
 #pragma unroll
-    for (uint32_t d = 0; d < DEPTH; d++)
-        if (group < n && d < n_stages) ring[d].load(at + d * BYTES, lane);
+    for (uint32_t d = Link::CARRIED; d < DEPTH; d++)
+        if (d < start.stages) ring[d].load(at + d * BYTES, lane);
     const StreamColumns<COLS> columns = make_columns();
     columns.load(begin, x);
+    if constexpr (Link::FOLLOWS != 0)
+        if (start.stages == 0) {
+            const StreamStart next = link.follow();
+#pragma unroll
+            for (uint32_t d = 0; d < DEPTH && d < Link::FOLLOWS; d++)
+                if (d < next.stages) ring[d].load(next.at + d * BYTES, lane);
+        }
 
-    for (uint32_t round0 = 0, buffer = 0; round0 < n; round0 += ROUND, buffer ^= 1) {
-        float4 *part = shared + buffer * (ROUND * COLS * SLICES * 32);
-        const uint32_t round_end = min(round0 + ROUND, n);
-        for (uint32_t t = round0 + group; t < round_end; t += GROUPS) {
+    const auto round = [&](uint32_t round0, float4 *part) {
+        const uint32_t round_end = Share::MOST <= ROUND ? n : min(round0 + ROUND, n);
+        for (uint32_t t = round0 + group; t < round_end && group < GROUPS; t += GROUPS) {
             float acc[COLS][4] = {};
 #pragma unroll 1 // more would cost registers
             for (uint32_t base = 0; base < n_stages; base += DEPTH) {
-                // Where the ring goes on: this tile, or the next one of the group.
-                const bool same = base + DEPTH < n_stages;
-                const uint32_t left = same ? n_stages - base - DEPTH : t + GROUPS < n ? n_stages : 0;
-                const uint8_t *next = same ? at + DEPTH * BYTES
-                                           : at - (uint64_t)base * BYTES + (uint64_t)GROUPS * STAGES * BYTES;
-                if (left == 0) idle();
+                // Where the ring goes on: this tile, or the next one of the group, or the next product.
+                const uint8_t *next = at + DEPTH * BYTES;
+                uint32_t left = n_stages - base - DEPTH;
+                if (base + DEPTH >= n_stages) {
+                    next = at - (uint64_t)base * BYTES + (uint64_t)GROUPS * STAGES * BYTES;
+                    left = n_stages;
+                    if (t + GROUPS >= n) {
+                        left = 0;
+                        if constexpr (Link::FOLLOWS != 0) {
+                            const StreamStart follow = link.follow();
+                            next = follow.at, left = min(follow.stages, Link::FOLLOWS);
+                        }
+                        idle();
+                    }
+                }
                 // Whole chunks, the most, without a question for every stage.
                 const auto chunk = [&](auto whole) {
 #pragma unroll
@@ -93,7 +161,7 @@ __device__ __forceinline__ void stream_tiles(const uint8_t *w, uint32_t first, u
                         if (whole.value || base + d < n_stages) {
                             uint4 x_next[COLS][2];
                             columns.load(begin + (base + d + 1 < n_stages ? base + d + 1 : 0), x_next);
-                            stream_stage<F, COLS>(ring[d], x, acc);
+                            stream_stage<T::FORMAT, COLS>(ring[d], x, acc);
 #pragma unroll
                             for (uint32_t c = 0; c < COLS; c++)
                                 x[c][0] = x_next[c][0], x[c][1] = x_next[c][1];
@@ -101,7 +169,8 @@ __device__ __forceinline__ void stream_tiles(const uint8_t *w, uint32_t first, u
                         if (whole.value ? left != 0 : d < left) ring[d].load(next + d * BYTES, lane);
                     }
                 };
-                if (EVEN || (COLS == 1 && base + DEPTH <= n_stages && (left >= DEPTH || left == 0)))
+                if ((T::EVEN && Link::template follows_whole<DEPTH>()) ||
+                    (COLS == 1 && base + DEPTH <= n_stages && (left >= DEPTH || left == 0)))
                     chunk(Constant<true>());
                 else
                     chunk(Constant<false>());
@@ -114,15 +183,22 @@ __device__ __forceinline__ void stream_tiles(const uint8_t *w, uint32_t first, u
                     make_float4(acc[c][0], acc[c][1], acc[c][2], acc[c][3]);
         }
         __syncthreads();
-        for (uint32_t u = warp; u < (round_end - round0) * COLS; u += WARPS) {
+        const uint32_t tile0 = share().first + round0;
+        for (uint32_t u = thread_index() / 32; u < (round_end - round0) * COLS; u += WARPS) {
             float sums[4] = {};
 #pragma unroll
             for (uint32_t s = 0; s < SLICES; s++) {
                 const float4 v = part[(u * SLICES + s) * 32 + lane];
                 sums[0] += v.x, sums[1] += v.y, sums[2] += v.z, sums[3] += v.w;
             }
-            out(first + round0 + u / COLS, u % COLS, sums);
+            out(tile0 + u / COLS, u % COLS, sums);
         }
+    };
+    if constexpr (Share::MOST <= ROUND) {
+        round(0, shared);
+    } else {
+        for (uint32_t round0 = 0; round0 < n; round0 += ROUND)
+            round(round0, shared + round0 / ROUND % 2 * (ROUND * COLS * SLICES * 32));
     }
 }
 #endif

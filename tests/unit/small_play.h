@@ -60,14 +60,20 @@ static inline int32_t pick(const float *logits, uint64_t seed, uint64_t step) {
     return (int32_t)((best + seed * 3 + step) % SMALL_VOCAB);
 }
 
+// A function of how often each id was seen.
+static inline int32_t pick_counted(const uint16_t *counts) {
+    uint32_t h = 1;
+    for (uint32_t id = 0; id < SMALL_VOCAB; id++) h = mix(h, counts[id]);
+    return (int32_t)(h % SMALL_VOCAB);
+}
+
 // What a row asks for beside that, by the state of its slot: each answer shows that the state arrived.
 static inline int32_t pick_by_state(const SamplingRow *row, void *const *args) {
     const uint16_t *counts = (const uint16_t *)args[5] + row->slot * TOKEN_COLS(SMALL_VOCAB);
     const TokenLists *lists = (const TokenLists *)args[6] + row->slot;
     const uint32_t *mask = (const uint32_t *)args[7] + row->slot * TOKEN_COLS(SMALL_VOCAB) / 32;
     int32_t id = 0;
-    if (row->features & SAMPLE_PENALTIES) // the first token of the prompt, in order of ids
-        while (counts[id] != COUNT_PROMPT) id++;
+    if (row->features & SAMPLE_PENALTIES) id = pick_counted(counts);
     if (row->features & SAMPLE_BIAS) id = lists->bias_id[row->n_bias - 1];
     if (row->features & SAMPLE_STOP && row->step < row->min_tokens) id = lists->stop[row->n_stop - 1] + 1;
     if (row->features & SAMPLE_MASK) // the first allowed; SMALL_VOCAB: none is
@@ -91,6 +97,8 @@ static inline void play_sample(void *const *args) {
                 (LogprobRow){.id = {next[r]},
                              .logprob = {logits[r * SMALL_VOCAB + (uint32_t)next[r]]},
                              .n = 1 + sampling[r].top_logprobs};
+        if (sampling[r].features & SAMPLE_PENALTIES && next[r] < SMALL_VOCAB)
+            ((uint16_t *)args[5] + sampling[r].slot * TOKEN_COLS(SMALL_VOCAB))[next[r]]++;
         sampling[r].step++;
         status[r] = sampling[r].temperature < 0 ? ROW_NOT_FINITE
                     : next[r] == SMALL_VOCAB    ? ROW_NONE_ALLOWED
@@ -127,6 +135,18 @@ static inline int32_t truth(const int32_t *ids, uint32_t n, uint64_t seed, uint6
     float logits[SMALL_VOCAB];
     for (uint32_t v = 0; v < SMALL_VOCAB; v++) logits[v] = logit(hidden_after(ids, n), v);
     return pick(logits, seed, step);
+}
+
+// The same with penalties.
+static inline int32_t truth_counted(const int32_t *ids, uint32_t n_prompt, uint32_t n) {
+    uint16_t counts[SMALL_VOCAB] = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        if (i < n_prompt)
+            counts[ids[i]] = COUNT_PROMPT;
+        else
+            counts[ids[i]]++;
+    }
+    return pick_counted(counts);
 }
 
 // ---- the bench -------------------------------------------------------------------------------------------

@@ -200,13 +200,16 @@ static void check_slot(Batch *batch, uint32_t slot) {
     j.request.sampling = (Sampling){.repetition = 1.5f, .logprobs = true, .top_logprobs = slot};
     add(batch, &j);
     for (uint32_t i = 0; i < 3 * RING_SLOTS; i++) {
-        assert_int_equal(next_of(batch, &j, &logprobs), 41);
-        assert_int_equal(logprobs->id[0], 41);
+        const int32_t want = truth_counted(j.ids, j.n_prompt, j.n);
+        assert_int_equal(next_of(batch, &j, &logprobs), want);
+        assert_int_equal(logprobs->id[0], want);
+        j.ids[j.n++] = want;
         assert_int_equal(logprobs->n, 1 + slot);
     }
     assert_int_equal(j.seq->slot, slot);
     drop(batch, &j);
-    j.stop = 21, j.request.sampling = (Sampling){.bias = bias, .n_bias = 2, .min_tokens = 2};
+    j.n = j.n_prompt, j.stop = 21,
+    j.request.sampling = (Sampling){.bias = bias, .n_bias = 2, .min_tokens = 2};
     add(batch, &j);
     assert_int_equal(next_of(batch, &j, &logprobs), 22);
     assert_int_equal(next_of(batch, &j, &logprobs), 22);

@@ -122,7 +122,7 @@ static void a_kernel_is_timed_alone(void **state) {
     assert_true(p && p->bucket >= 2);
     assert_null(exec_program(o.x, ADA_PROGRAM_BODY, UINT32_MAX));
     uint64_t launches = null_launches(d);
-    assert_true(exec_time_launch(o.x, p, p->first_launch, &seconds, &e));
+    assert_true(exec_time_unit(o.x, p, p->first_launch, &seconds, &e));
     assert_true(seconds > 0);
     launches = null_launches(d) - launches;
     assert_true(launches >= 20 && launches % 4 == 0); // one replay to warm up, three that count
@@ -130,8 +130,12 @@ static void a_kernel_is_timed_alone(void **state) {
     assert_true(exec_memory(o.x, &memory, &e));
     assert_true(memory.weights == o.artifact.weight_bytes && memory.kv == exec_kv_bytes(o.x) && !memory.rest);
     null_fail_at(d, null_calls(d) + 1);
-    assert_false(exec_time_launch(o.x, p, p->first_launch, &seconds, &e));
+    assert_false(exec_time_unit(o.x, p, p->first_launch, &seconds, &e));
     close_small(&o);
+}
+
+static void do_nothing(void *ctx, const char *kernel, void *const *args, uint32_t n_args) {
+    (void)ctx, (void)kernel, (void)args, (void)n_args;
 }
 
 static void silence_is_an_error(void **state) {
@@ -139,7 +143,8 @@ static void silence_is_an_error(void **state) {
     Opened o;
     Err e;
     ExecTokens tokens;
-    open_small(&o, &(ExecOptions){.driver = "null"}); // no kernel runs, none tells its tokens
+    open_small(&o, &(ExecOptions){.driver = "null"});
+    null_on_launch(exec_device(o.x, 0), do_nothing, NULL); // not even tokens are told
     const ExecStep step = {.body_tokens = 1, .head_rows = 1, .sample_rows = 1, .advance_rows = 1};
     assert_true(exec_step(o.x, &step, &e));
     assert_false(exec_tokens(o.x, &tokens, &e));
