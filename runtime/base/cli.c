@@ -83,8 +83,8 @@ static bool take_option(const Command *cmd, int argc, char **argv, int *i, Arena
     return set_value(o, argv[++*i], a, d);
 }
 
-static const char *env_name(const Command *cmd, const Option *o, Arena *a) {
-    char *name = arena_printf(a, "%s%s", cmd->env, o->name + 2);
+static const char *env_name(const char *prefix, const Option *o, Arena *a) {
+    char *name = arena_printf(a, "%s%s", prefix, o->name + 2);
     for (char *p = name; *p; p++) *p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
     return name;
 }
@@ -107,21 +107,21 @@ static bool set_from_env(const Option *o, const char *value, Arena *a, Diags *d)
     return true;
 }
 
-// Before the command line, which may then say something else.
-static void take_environment(const Command *cmd, Arena *a, Diags *d) {
-    for (size_t i = 0; cmd->env && i < cmd->n_options; i++) {
+bool cli_environment(const Command *cmd, const char *prefix, Arena *a, Diags *d) {
+    size_t before = d->n_errors;
+    for (size_t i = 0; i < cmd->n_options; i++) {
         const Option *o = &cmd->options[i];
-        const char *name = env_name(cmd, o, a), *value = getenv(name);
+        const char *name = env_name(prefix, o, a), *value = getenv(name);
         if (value && *value && !set_from_env(o, value, a, d))
             diag_hint(d, "the environment has %s=%s", name, value);
     }
+    return d->n_errors == before;
 }
 
 bool cli_parse(const Command *cmd, int argc, char **argv, Arena *a, CliResult *out, Diags *d) {
     *out = (CliResult){.args = ARENA_ARRAY(a, const char *, (size_t)argc)};
     size_t before = d->n_errors;
     bool options_end = false;
-    take_environment(cmd, a, d);
     for (int i = 1; i < argc; i++) {
         const char *word = argv[i];
         if (!options_end && (!strcmp(word, "--help") || !strcmp(word, "-h"))) {
@@ -194,14 +194,17 @@ void cli_help(const Command *cmd, FILE *out) {
         print_wrapped(str_of(o->help), HELP_INDENT, out);
     }
     fprintf(out, "  %-24s %s\n", "--help", "show this text");
-    if (!cmd->env) return;
+}
+
+void cli_environment_help(const Command *cmd, const char *prefix, FILE *out) {
     Arena a = {0};
     StrBuf names = {0};
-    buf_puts(&names, "Each option has a twin in the environment, which the command line overrides (flags: 1 "
-                     "or 0; lists: with "
-                     "commas, to which it adds):");
+    buf_puts(&names,
+             "Each option has a twin in the environment, which the command line overrides (flags: 1 or 0; "
+             "lists: with commas, to which it adds):");
     for (size_t i = 0; i < cmd->n_options; i++)
-        buf_printf(&names, " %s%s", env_name(cmd, &cmd->options[i], &a), i + 1 < cmd->n_options ? "," : ".");
+        buf_printf(&names, " %s%s", env_name(prefix, &cmd->options[i], &a),
+                   i + 1 < cmd->n_options ? "," : ".");
     fputc('\n', out);
     print_wrapped(buf_view(&names), 0, out);
     buf_free(&names);

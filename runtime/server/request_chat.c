@@ -121,7 +121,7 @@ static bool put_role(Message *m, Str *role, ApiError *e) {
 }
 
 static bool one_message(Message *m, ApiError *e) {
-    Str role, content;
+    Str role = {0}, content = {0};
     if (m->in->kind != JSON_OBJECT) return field_wrong(e, m->name, "an object", m->in);
     if (!put_role(m, &role, e)) return false;
     const Json *c = json_get(m->in, "content");

@@ -115,10 +115,12 @@ static bool parse_args(Args *x, int argc, char **argv, Arena *a, Diags *d) {
                          options,
                          COUNT_OF(options),
                          1,
-                         1,
-                         "ADALLM_"};
+                         1};
     *x = defaults;
-    return cli_parse(&cmd, argc, argv, a, &x->cli, d);
+    bool ok = cli_environment(&cmd, "ADALLM_", a, d);
+    ok = cli_parse(&cmd, argc, argv, a, &x->cli, d) && ok;
+    if (x->cli.help) cli_environment_help(&cmd, "ADALLM_", stdout);
+    return ok;
 }
 
 // ---- the model -------------------------------------------------------------------------------------------
@@ -195,7 +197,7 @@ static bool open_model(Serve *s, Err *e) {
     m->vocab = s->opened.artifact.plan->vocab;
     m->context = st.context;
     m->eos_ids = s->opened.manifest.eos_ids, m->n_eos_ids = s->opened.manifest.n_eos_ids;
-    m->n_max = MIN(API_CHOICES_MAX, ENGINE_CHOICES_MAX);
+    m->n_max = API_CHOICES_MAX;
     m->created = time(NULL);
     set_names(s);
     set_defaults(s);
