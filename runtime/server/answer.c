@@ -189,25 +189,34 @@ static void advance(Answer *a) {
     while (!a->call_bad && steps[a->phase](a)) continue;
 }
 
-// The stop strings look at everything but reasoning.
-static void take(Answer *a, Str piece) {
-    if (a->phase == REASONING || (a->phase == START && !a->stop.held.len)) {
-        buf_str(&a->held, piece);
-        uint8_t before = a->phase;
-        advance(a);
-        if (before != REASONING || a->phase == REASONING || !a->held.len) return;
-        // the rest behind </think> has not met the stop strings
-        StrBuf rest = a->held;
-        a->held = (StrBuf){0};
-        take(a, buf_view(&rest));
-        buf_free(&rest);
-        return;
-    }
+// Text behind the reasoning, which stop strings cut.
+static void take_visible(Answer *a, Str piece) {
     a->passed.len = 0;
     a->stopped = stop_push(&a->stop, piece, &a->passed);
     if (a->stopped && a->req->include_stop) buf_str(&a->passed, a->stop.strings[a->stop.which]);
     buf_str(&a->held, buf_view(&a->passed));
     advance(a);
+}
+
+// What was held before the text began has not met the stop strings.
+static void take_held_again(Answer *a) {
+    StrBuf rest = a->held;
+    a->held = (StrBuf){0};
+    take_visible(a, buf_view(&rest));
+    buf_free(&rest);
+}
+
+static bool before_text(const Answer *a) { return a->phase == START || a->phase == REASONING; }
+
+static void take(Answer *a, Str piece) {
+    if (!before_text(a)) {
+        take_visible(a, piece);
+        return;
+    }
+    buf_str(&a->held, piece);
+    while (before_text(a) && (a->phase == START ? start(a) : reasoning(a))) continue;
+    if (before_text(a)) return;
+    take_held_again(a);
 }
 
 static bool complete(const Answer *a) {
@@ -230,6 +239,7 @@ void answer_finish(Answer *a) {
         a->piece.len = a->passed.len = 0;
         detok_flush(&a->detok, &a->piece);
         if (a->piece.len) take(a, buf_view(&a->piece));
+        if (a->phase == START) a->phase = TEXT, take_held_again(a);
         a->passed.len = 0;
         if (!a->stopped) stop_flush(&a->stop, &a->passed);
         buf_str(&a->held, buf_view(&a->passed));
