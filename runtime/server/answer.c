@@ -14,12 +14,6 @@ void answer_begin(Answer *a, const ApiRequest *req, const Tokenizer *tok, Answer
     a->splits_tools = req->n_tools && req->tool_choice != TOOLS_NONE;
     detok_begin(&a->detok, tok, req->skip_special);
     stop_begin(&a->stop, req->stops, req->n_stops);
-    if (!req->forced.len) return;
-    const ApiTool *t = req->tool ? req->tool : &req->tools[0];
-    a->phase = CALL;
-    tool_call_begin_named(&a->call, t->name);
-    sink(ctx, &(AnswerPart){PART_CALL, t->name});
-    a->n_calls = 1;
 }
 
 void answer_end(Answer *a) {
@@ -220,7 +214,7 @@ static void take(Answer *a, Str piece) {
 }
 
 static bool complete(const Answer *a) {
-    bool one = !a->req->parallel_tools || a->req->tool_choice == TOOLS_NAMED || a->req->forced.len;
+    bool one = !a->req->parallel_tools || a->req->tool_choice == TOOLS_NAMED;
     return a->one_call_made && a->splits_tools && one;
 }
 

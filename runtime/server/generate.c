@@ -26,10 +26,26 @@ static void unlink_running(Call *c) {
     s->n_running--;
 }
 
-static void release_tasks(Call *c) {
-    for (uint32_t i = 0; i < c->n_tasks; i++)
-        if (c->tasks[i]) engine_release(c->tasks[i]);
-    c->n_tasks = 0;
+static void free_job(Server *s, Job *j) {
+    if (!j->call) s->n_orphans--;
+    engine_release(j->task);
+    rules_drop(j->rules);
+    free(j);
+}
+
+// The engine may be asking the rules right now: such a job is kept until the engine has ended it.
+static void release_jobs(Call *c) {
+    for (uint32_t i = 0; i < c->n_jobs; i++) {
+        Job *j = c->jobs[i];
+        if (!j->rules || !j->n_open) {
+            free_job(c->server, j);
+            continue;
+        }
+        j->call = NULL;
+        c->server->n_orphans++;
+        engine_cancel(j->task, ENGINE_ALL_CHOICES);
+    }
+    c->n_jobs = 0;
 }
 
 static bool engine_refused(Call *c, const Err *why) {
@@ -54,9 +70,11 @@ static bool engine_refused(Call *c, const Err *why) {
     }
 }
 
-static EngineTask *submit_one(Call *c, uint32_t i, Err *e) {
+static Job *submit_one(Call *c, uint32_t i, Err *e) {
     const ApiRequest *q = &c->req;
     const ApiPrompt *p = &q->prompts[i];
+    Job *j = xmalloc(sizeof *j);
+    *j = (Job){.call = c, .rules = rules_hold(c->rules), .prompt = i, .n_open = q->n};
     EngineRequest r = {.ids = (const int32_t *)p->ids,
                        .n_ids = p->n,
                        .max_tokens = q->max_tokens,
@@ -67,23 +85,28 @@ static EngineTask *submit_one(Call *c, uint32_t i, Err *e) {
                        .prompt_logprobs = q->echo && q->sampling.logprobs,
                        .prompt_top_logprobs = q->sampling.top_logprobs,
                        .salt = q->cache_salt,
+                       .masks = c->rules ? rules_masks(c->rules, i) : NULL,
                        .deadline_s = c->server->o.request_s > 0 ? clock_s() + c->server->o.request_s : 0,
-                       .user = c};
+                       .user = j};
     r.sampling.seed += (uint64_t)i * q->n;
-    return engine_submit(c->server->engine, c->server->sink, &r, e);
+    j->task = engine_submit(c->server->engine, c->server->sink, &r, e);
+    if (j->task) return j;
+    rules_drop(j->rules);
+    free(j);
+    return NULL;
 }
 
 static bool submit_all(Call *c) {
     Err e;
-    c->tasks = ARENA_ARRAY(&c->arena, EngineTask *, c->req.n_prompts);
+    c->jobs = ARENA_ARRAY(&c->arena, Job *, c->req.n_prompts);
     c->prompt_logprobs = ARENA_ARRAY(&c->arena, const LogprobRow *, c->req.n_prompts);
     for (uint32_t i = 0; i < c->req.n_prompts; i++) {
-        EngineTask *t = submit_one(c, i, &e);
-        if (!t) {
-            release_tasks(c);
+        Job *j = submit_one(c, i, &e);
+        if (!j) {
+            release_jobs(c);
             return engine_refused(c, &e);
         }
-        c->tasks[c->n_tasks++] = t;
+        c->jobs[c->n_jobs++] = j;
     }
     return true;
 }
@@ -133,8 +156,8 @@ void generate_submit(Call *c) {
 
 static void sum_usage(Call *c) {
     EngineUsage *sum = &c->usage;
-    for (uint32_t i = 0; i < c->n_tasks; i++) {
-        EngineUsage u = engine_usage(c->tasks[i]);
+    for (uint32_t i = 0; i < c->n_jobs; i++) {
+        EngineUsage u = engine_usage(c->jobs[i]->task);
         sum->cached_tokens += u.cached_tokens;
         sum->prompt_tokens += u.prompt_tokens;
         sum->preemptions += u.preemptions;
@@ -147,7 +170,7 @@ static void sum_usage(Call *c) {
 static void end_call(Call *c) {
     unlink_running(c);
     c->stream_done = true;
-    release_tasks(c);
+    release_jobs(c);
     if (c->streams)
         call_resume(c);
     else if (c->state == CALL_RUNNING)
@@ -165,7 +188,7 @@ static void finish_call(Call *c) {
 static void fail_call(Call *c, const ApiError *e) {
     c->error = *e;
     c->told_error = true;
-    for (uint32_t i = 0; i < c->n_tasks; i++) engine_cancel(c->tasks[i], ENGINE_ALL_CHOICES);
+    for (uint32_t i = 0; i < c->n_jobs; i++) engine_cancel(c->jobs[i]->task, ENGINE_ALL_CHOICES);
     sum_usage(c);
     if (c->streams) {
         reply_failed(&c->reply, e, &c->doc);
@@ -173,7 +196,7 @@ static void fail_call(Call *c, const ApiError *e) {
     } else {
         unlink_running(c);
         c->stream_done = true;
-        release_tasks(c);
+        release_jobs(c);
         call_fail(c);
     }
 }
@@ -182,7 +205,7 @@ static void describe_end(const EngineNews *news, ApiError *e) {
     if (news->end == ENGINE_DEADLINE) {
         api_error(e, 504, "timeout_error", "request_timeout", NULL, "The request took longer than it may.");
     } else if (news->end == ENGINE_FAILED && news->err && news->err->code == E_SAMPLING) {
-        api_error(e, 500, "server_error", "no_token_allowed", NULL,
+        api_error(e, 400, "invalid_request_error", "no_token_allowed", NULL,
                   "No token may follow: what the request forbids and what it asks for leave none.");
     } else if (news->end == ENGINE_FAILED && news->err && news->err->code == E_DEVICE) {
         api_error(e, 503, "unavailable_error", "engine_dead", NULL, "The device failed.");
@@ -199,15 +222,9 @@ static bool is_failure(const EngineNews *n) {
     return n->end == ENGINE_DEADLINE || n->end == ENGINE_FAILED || n->end == ENGINE_CANCELLED;
 }
 
-static uint32_t task_index(const Call *c, const EngineTask *t) {
-    uint32_t i = 0;
-    while (i < c->n_tasks && c->tasks[i] != t) i++;
-    return i;
-}
-
-// False: the call is over, and its tasks are gone.
-static bool take_news(Call *c, EngineTask *t, uint32_t prompt, const EngineNews *news) {
-    ReplyChoice *choice = &c->reply.choices[prompt * c->req.n + news->choice];
+// False: the call is over, and let go of its jobs.
+static bool take_news(Call *c, Job *j, const EngineNews *news) {
+    ReplyChoice *choice = &c->reply.choices[j->prompt * c->req.n + news->choice];
     if (is_failure(news) && !choice->over) {
         ApiError e;
         if (news->end == ENGINE_FAILED)
@@ -217,26 +234,40 @@ static bool take_news(Call *c, EngineTask *t, uint32_t prompt, const EngineNews 
         return false;
     }
     if (news->n && !c->first_s) c->first_s = clock_s();
-    if (!reply_news(&c->reply, choice, news, &c->doc)) engine_cancel(t, news->choice);
+    if (!reply_news(&c->reply, choice, news, &c->doc)) engine_cancel(j->task, news->choice);
     if (!reply_over(&c->reply)) return true;
     finish_call(c);
     return false;
 }
 
-static void task_news(EngineTask *t) {
-    Call *c = engine_user(t);
+static void orphan_news(Server *s, Job *j) {
     EngineNews news;
-    uint32_t prompt = task_index(c, t);
-    if (c->stream_done || prompt == c->n_tasks) return; // released
-    c->prompt_logprobs[prompt] = engine_prompt_logprobs(t);
-    while (engine_news(t, &news))
-        if (!take_news(c, t, prompt, &news)) return;
+    while (engine_news(j->task, &news)) j->n_open -= news.end != ENGINE_RUNNING;
+    if (!j->n_open) free_job(s, j);
+}
+
+static void job_news(Server *s, Job *j) {
+    Call *c = j->call;
+    EngineNews news;
+    if (!c) {
+        orphan_news(s, j);
+        return;
+    }
+    c->prompt_logprobs[j->prompt] = engine_prompt_logprobs(j->task);
+    while (engine_news(j->task, &news)) {
+        bool orphaned = j->rules != NULL; // the job outlives the call
+        j->n_open -= news.end != ENGINE_RUNNING;
+        bool last = !j->n_open;
+        if (take_news(c, j, &news)) continue;
+        if (orphaned && !last) orphan_news(s, j);
+        return;
+    }
     c->last_event_s = clock_s();
     if (c->streams) call_resume(c);
 }
 
 void generate_news(Server *s) {
-    for (EngineTask *t; (t = engine_next(s->sink));) task_news(t);
+    for (EngineTask *t; (t = engine_next(s->sink));) job_news(s, engine_user(t));
 }
 
 // ---- time ------------------------------------------------------------------------------------------------
@@ -279,7 +310,7 @@ void generate_cancel(Call *c) {
     unlink_running(c);
     c->stream_done = true;
     sum_usage(c);
-    release_tasks(c);
+    release_jobs(c);
 }
 
 void generate_abort(Server *s, const ApiError *e) {
@@ -290,6 +321,7 @@ void generate_abort(Server *s, const ApiError *e) {
 }
 
 void generate_free(Call *c) {
+    rules_drop(c->rules);
     if (!c->has_reply) return;
     if (!c->stream_done) generate_cancel(c);
     reply_end(&c->reply);

@@ -460,7 +460,8 @@ static bool open_parts(Server *s, Err *e) {
     if (s->epoll < 0) return err_errno(e, E_SYSTEM, "epoll_create1");
     if (!catch_signals(s, e) || !listen_open(&s->o, &s->listener, &s->loopback, s->url, sizeof s->url, e))
         return false;
-    if (!(s->workers = workers_new(s->o.workers, s->model, e)) || !(s->sink = engine_sink_new(s->engine, e)))
+    if (!(s->workers = workers_new(s->o.workers, s->model, s->book, e)) ||
+        !(s->sink = engine_sink_new(s->engine, e)))
         return false;
     if (!start_daemon(s, e)) return false;
     int mhd = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
@@ -472,6 +473,7 @@ Server *server_new(Engine *engine, const ApiModel *model, const ServerOptions *o
     Server *s = xmalloc(sizeof *s);
     *s = (Server){.o = *o, .engine = engine, .model = model, .epoll = -1, .signals = -1, .listener = -1};
     s->started_s = clock_s();
+    s->book = rule_book_new(model);
     if (open_parts(s, e)) return s;
     server_free(s);
     return NULL;
@@ -499,7 +501,10 @@ void server_free(Server *s) {
         close(s->listener);
     }
     if (s->o.socket) unlink(s->o.socket);
+    engine_stop(s->engine);
+    if (s->sink) generate_news(s);
     engine_sink_free(s->sink);
+    rule_book_free(s->book);
     if (s->signals >= 0) close(s->signals);
     if (s->epoll >= 0) close(s->epoll);
     free(s);

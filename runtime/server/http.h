@@ -6,17 +6,26 @@
 #include <pthread.h>
 
 #include "runtime/server/reply.h"
+#include "runtime/server/rules.h"
 #include "runtime/server/server.h"
 
 typedef struct Call Call;
 typedef struct Conn Conn;
+
+// A prompt in the engine. With rules it outlives its call until the engine has ended it.
+typedef struct {
+    Call *call; // NULL: nobody waits for it
+    EngineTask *task;
+    Rules *rules;
+    uint32_t prompt, n_open; // choices that have not ended
+} Job;
 
 typedef enum { OPEN = 1, WORK = 2, ANTHROPIC = 4 } RouteFlags;
 
 // An answer that is there at once. content_type NULL: JSON.
 typedef void RouteAnswer(Server *s, Call *c);
 // What a worker does with the body: fills c->req (and c->generates) or c->doc. False: c->error.
-typedef bool RouteWork(const ApiModel *m, Call *c);
+typedef bool RouteWork(const ApiModel *m, RuleBook *book, Call *c);
 
 typedef struct {
     const char *method, *path;
@@ -64,9 +73,10 @@ struct Call {
     ApiRequest req;
     Reply reply;
     bool has_reply;
-    EngineTask **tasks; // [req.n_prompts]
+    Job **jobs; // [n_jobs], one a prompt
+    Rules *rules;
     const LogprobRow **prompt_logprobs;
-    uint32_t n_tasks;
+    uint32_t n_jobs;
     size_t sent; // bytes of doc that MHD has, of a stream
     double begin_s, submitted_s, first_s, last_event_s, last_progress_s;
     EngineUsage usage;
@@ -86,6 +96,7 @@ struct Server {
     Engine *engine;
     const ApiModel *model;
     EngineSink *sink;
+    RuleBook *book;
     struct MHD_Daemon *daemon;
     Workers *workers;
     int epoll, signals, listener;
@@ -94,7 +105,7 @@ struct Server {
     char url[256];
     Conn *conns;
     Call *running; // all calls that the engine has
-    uint32_t n_conns, n_running, n_preparing;
+    uint32_t n_conns, n_running, n_preparing, n_orphans;
     HttpCounters counters;
     char unknown_names[64][48]; // of fields, each logged once
     uint32_t n_unknown_names;
@@ -120,7 +131,7 @@ void generate_abort(Server *s, const ApiError *e); // all streams and answers en
 void generate_free(Call *c);
 
 // workers.c
-Workers *workers_new(uint32_t n, const ApiModel *m, Err *e);
+Workers *workers_new(uint32_t n, const ApiModel *m, RuleBook *book, Err *e);
 void workers_free(Workers *w); // waits for what is being done
 int workers_fd(const Workers *w);
 void workers_push(Workers *w, Call *c);

@@ -67,13 +67,10 @@ void reply_begin(Reply *r, Arena *arena, const ApiModel *m, const ApiRequest *re
     r->n_choices = req->n_prompts * req->n;
     r->choices = ARENA_ARRAY(arena, ReplyChoice, r->n_choices);
     for (uint32_t i = 0; i < req->n_prompts; i++) r->usage.prompt_tokens += req->prompts[i].n;
-    StrBuf nowhere = {0}; // of a forced call: told once the stream is open
-    r->out = &nowhere;
     for (uint32_t i = 0; i < r->n_choices; i++) {
         ReplyChoice *c = &r->choices[i];
         c->reply = r, c->index = i, c->prompt = i / req->n, c->stop_id = -1;
     }
-    buf_free(&nowhere);
 }
 
 void reply_end(Reply *r) {

@@ -94,7 +94,6 @@ typedef struct {
     bool parallel_tools;
     bool thinks;      // <think> may come
     bool in_thinking; // the prompt opened it
-    Str forced;       // text that the prompt already put into the answer, a call of the named tool
     ApiFormat format;
     // for metrics: fields that no API of ours knows
     const Str *unknown;
@@ -134,7 +133,7 @@ bool request_tools(const ApiModel *m, Arena *a, const Json *tools, ApiRequest *r
 bool request_tool_choice(const Json *body, ApiRequest *r, ApiError *e);
 // Text of a content: a string, null, or parts of text.
 bool request_content(Arena *a, const Json *content, const char *name, Str *out, ApiError *e);
-// Renders, encodes, and sets prompts, thinks, in_thinking, forced. max_tokens: what the client wants;
+// Renders, encodes, and sets prompts, thinks, in_thinking. max_tokens: what the client wants;
 // UINT32_MAX: all that is left. `param` is blamed for a prompt that is too long.
 bool request_render(const ApiModel *m, Arena *a, ApiRequest *r, uint32_t max_tokens, const char *param,
                     ApiError *e);

@@ -256,13 +256,16 @@ static bool ends_inside_thinking(Str text) {
     return false;
 }
 
-static bool encode(const ApiModel *m, Arena *a, const ChatText *text, Str forced, ApiPrompt *out,
-                   ApiError *e) {
+// The template closed it: the answer does not think.
+static bool ends_behind_thinking(Str text) {
+    while (text.len && strchr(" \n", text.ptr[text.len - 1])) text.len--;
+    return str_ends(text, STR("</think>"));
+}
+
+static bool encode(const ApiModel *m, Arena *a, const ChatText *text, ApiPrompt *out, ApiError *e) {
     Ids ids = {0};
     Err err;
     bool ok = chat_encode(m->control, text, &ids, &err);
-    ok =
-        ok && (!forced.len || tokenizer_encode(m->tok, forced, (EncodeOptions){.special = true}, &ids, &err));
     if (ok) {
         uint32_t *copy = ARENA_ARRAY(a, uint32_t, ids.n);
         if (ids.n) memcpy(copy, ids.ptr, ids.n * sizeof *copy);
@@ -270,16 +273,6 @@ static bool encode(const ApiModel *m, Arena *a, const ChatText *text, Str forced
     }
     ids_free(&ids);
     return ok || api_invalid(e, "messages", "%s", err.msg);
-}
-
-// The answer to a forced choice of one function begins with its call.
-static Str forced_call(Arena *a, const ApiRequest *r) {
-    const ApiTool *t = r->tool_choice == TOOLS_NAMED                         ? r->tool
-                       : r->tool_choice == TOOLS_REQUIRED && r->n_tools == 1 ? &r->tools[0]
-                                                                             : NULL;
-    if (!t) return (Str){0};
-    return str_of(
-        arena_printf(a, "<tool_call>\n{\"name\": \"" STR_FMT "\", \"arguments\": ", STR_ARG(t->name)));
 }
 
 bool request_render(const ApiModel *m, Arena *a, ApiRequest *r, uint32_t max_tokens, const char *param,
@@ -293,10 +286,9 @@ bool request_render(const ApiModel *m, Arena *a, ApiRequest *r, uint32_t max_tok
                                STR_ARG(m->name));
     ChatInput in = {r->messages, r->tool_choice == TOOLS_NONE ? NULL : r->tools_json, r->kwargs};
     if (!chat_render(m->chat, a, in, &text, &err)) return api_invalid(e, param, "%s", err.msg);
-    r->thinks = m->has_thinking;
     r->in_thinking = m->has_thinking && ends_inside_thinking(text.text);
-    r->forced = r->in_thinking ? (Str){0} : forced_call(a, r);
-    if (!encode(m, a, &text, r->forced, p, e)) return false;
+    r->thinks = m->has_thinking && !ends_behind_thinking(text.text);
+    if (!encode(m, a, &text, p, e)) return false;
     for (uint32_t i = 0; i < p->n; i++)
         if (p->ids[i] >= m->vocab)
             return api_invalid(e, param, "the prompt has token %u, which the model does not have", p->ids[i]);

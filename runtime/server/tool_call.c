@@ -12,12 +12,6 @@ void tool_call_begin(ToolCall *c) {
     *c = (ToolCall){.state = OBJECT};
 }
 
-void tool_call_begin_named(ToolCall *c, Str name) {
-    tool_call_end(c);
-    *c = (ToolCall){.state = IN_VALUE, .member = ARGUMENTS, .named = true, .has_arguments = true};
-    buf_str(&c->name, name);
-}
-
 void tool_call_end(ToolCall *c) {
     buf_free(&c->raw);
     buf_free(&c->key);

@@ -23,8 +23,6 @@ typedef struct {
 } ToolCall;
 
 void tool_call_begin(ToolCall *c);
-// The call of a function whose name stands in the prompt: the next byte begins the arguments.
-void tool_call_begin_named(ToolCall *c, Str name);
 void tool_call_end(ToolCall *c); // frees
 // Takes one byte. Bytes of arguments are appended to *out once the name is known.
 CallResult tool_call_push(ToolCall *c, char byte, StrBuf *out);

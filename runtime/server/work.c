@@ -5,21 +5,27 @@
 
 typedef bool ReadRequest(const ApiModel *m, Arena *a, const Json *body, ApiRequest *r, ApiError *e);
 
-static bool generate(const ApiModel *m, Call *c, ReadRequest *read) {
+static bool generate(const ApiModel *m, RuleBook *book, Call *c, ReadRequest *read) {
     const Json *body = api_parse_body(&c->arena, buf_view(&c->body), &c->error);
-    if (!body || !read(m, &c->arena, body, &c->req, &c->error)) return false;
-    if (c->req.format.kind != FORMAT_TEXT)
-        return api_unsupported(&c->error, c->req.format.param, "`%s`: structured output is not supported yet",
-                               c->req.format.param);
-    return c->generates = true;
+    return c->generates = body && read(m, &c->arena, body, &c->req, &c->error) &&
+                          rules_make(book, &c->req, &c->rules, &c->error);
 }
 
-bool work_generate_chat(const ApiModel *m, Call *c) { return generate(m, c, chat_request); }
-bool work_generate_completion(const ApiModel *m, Call *c) { return generate(m, c, completion_request); }
-bool work_generate_messages(const ApiModel *m, Call *c) { return generate(m, c, messages_request); }
-bool work_generate_responses(const ApiModel *m, Call *c) { return generate(m, c, responses_request); }
+bool work_generate_chat(const ApiModel *m, RuleBook *book, Call *c) {
+    return generate(m, book, c, chat_request);
+}
+bool work_generate_completion(const ApiModel *m, RuleBook *book, Call *c) {
+    return generate(m, book, c, completion_request);
+}
+bool work_generate_messages(const ApiModel *m, RuleBook *book, Call *c) {
+    return generate(m, book, c, messages_request);
+}
+bool work_generate_responses(const ApiModel *m, RuleBook *book, Call *c) {
+    return generate(m, book, c, responses_request);
+}
 
-bool work_count_tokens(const ApiModel *m, Call *c) {
+bool work_count_tokens(const ApiModel *m, RuleBook *book, Call *c) {
+    (void)book;
     const Json *body = api_parse_body(&c->arena, buf_view(&c->body), &c->error);
     if (!body || !count_request(m, &c->arena, body, &c->req, &c->error)) return false;
     buf_printf(&c->doc, "{\"input_tokens\": %u}\n", c->req.prompts[0].n);
@@ -64,7 +70,8 @@ static void write_token_strs(const ApiModel *m, const Ids *ids, StrBuf *out) {
     buf_putc(out, ']');
 }
 
-bool work_tokenize(const ApiModel *m, Call *c) {
+bool work_tokenize(const ApiModel *m, RuleBook *book, Call *c) {
+    (void)book;
     Ids ids = {0};
     bool strs = false;
     const Json *body = api_parse_body(&c->arena, buf_view(&c->body), &c->error);
@@ -80,7 +87,8 @@ bool work_tokenize(const ApiModel *m, Call *c) {
     return ok;
 }
 
-bool work_detokenize(const ApiModel *m, Call *c) {
+bool work_detokenize(const ApiModel *m, RuleBook *book, Call *c) {
+    (void)book;
     const Json *list;
     ApiPrompt p = {0};
     const Json *body = api_parse_body(&c->arena, buf_view(&c->body), &c->error);

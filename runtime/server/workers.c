@@ -8,6 +8,7 @@
 
 struct Workers {
     const ApiModel *model;
+    RuleBook *book;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     Call *first, *last, *done;
@@ -27,7 +28,7 @@ static void *work(void *ctx) {
         w->first = c->next_work;
         if (!w->first) w->last = NULL;
         pthread_mutex_unlock(&w->lock);
-        c->failed = !c->route->work(w->model, c);
+        c->failed = !c->route->work(w->model, w->book, c);
         pthread_mutex_lock(&w->lock);
         c->next_work = w->done;
         w->done = c;
@@ -37,9 +38,9 @@ static void *work(void *ctx) {
     return NULL;
 }
 
-Workers *workers_new(uint32_t n, const ApiModel *m, Err *e) {
+Workers *workers_new(uint32_t n, const ApiModel *m, RuleBook *book, Err *e) {
     Workers *w = xmalloc(sizeof *w);
-    *w = (Workers){.model = m, .fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+    *w = (Workers){.model = m, .book = book, .fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->wake, NULL);
     w->threads = xmalloc(n * sizeof *w->threads);
