@@ -152,6 +152,8 @@ static bool call(Answer *a) {
         CallResult r = tool_call_push(&a->call, a->held.ptr[at++], &a->fragment);
         if (r == CALL_NAMED || r == CALL_WHOLE) tell_call(a, r);
         if (r != CALL_BAD) continue;
+        while (at < a->held.len && (a->held.ptr[at] & 0xC0) == 0x80) // the rest of a character
+            buf_putc(&a->call.raw, a->held.ptr[at++]);
         if (a->fragment.len) tell_call(a, CALL_MORE);
         drop_held(a, at);
         not_a_call(a);
@@ -245,7 +247,6 @@ void answer_finish(Answer *a) {
     } else if (a->phase == CALL) {
         a->call_bad = true;
     } else if (a->phase != AFTER_CALL) {
-        if (kind == PART_TEXT && !a->skip_space) tell(a, kind, buf_view(&a->spaces));
         tell_trimmed(a, kind, buf_view(&a->held));
         if (kind == PART_TEXT) tell(a, kind, buf_view(&a->spaces));
     }
