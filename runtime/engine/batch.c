@@ -41,6 +41,7 @@ static void set_up(Batch *b) {
     b->masks = ARENA_ARRAY(a, uint32_t, p->seqs_max * (TOKEN_COLS((size_t)p->vocab) / 32));
     b->writes = ARENA_ARRAY(a, ExecWrite, 8 + p->seqs_max * (p->n_kv_groups + 1));
     b->prompt_rows = ARENA_ARRAY(a, PromptRow, p->rows_max);
+    b->guesses = ARENA_ARRAY(a, int32_t, p->rows_max);
     b->tokens = ARENA_ARRAY(a, BatchToken, p->rows_max);
     b->stage = sampling_stage(a, p);
 }
@@ -93,11 +94,12 @@ void batch_remove(Batch *b, Seq *s) {
 static void settle(Batch *b) {
     if (batch_in_flight(b)) return;
     line_settle(b);
-    if (!b->steady) b->carried = 0;
+    if (!b->steady || b->options.speculate) b->carried = 0;
 }
 
 static bool launch_ahead(Batch *b, Err *e) {
-    while (!b->pending && batch_in_flight(b) < AHEAD) {
+    const uint32_t ahead = b->options.speculate ? 1 : AHEAD; // guesses follow from known tokens
+    while (!b->pending && batch_in_flight(b) < ahead) {
         Step *t = &b->steps[b->n_launched % STEPS];
         settle(b);
         if (!line_admit(b, e)) return false;

@@ -3,6 +3,7 @@
 
 #include "runtime/base/num.h"
 #include "runtime/engine/batch_state.h"
+#include "runtime/engine/lookup.h"
 
 enum { GROW_PAGES = 4 }; // taken at once while there are plenty: each taking writes to the device
 
@@ -82,10 +83,10 @@ static void add_row(Batch *b, Step *t, Row row, uint32_t token, SamplingRow samp
     b->sampling[t->n_rows++] = sampling;
 }
 
-// The last token added is the last known of s: it draws the next one.
-static void add_draw(Batch *b, Step *t, Seq *s) {
+// After the last token that was added s draws the next one.
+static void add_draw(Batch *b, Step *t, Seq *s, RowKind kind) {
     const uint32_t pos = cached(b, s) - 1;
-    add_row(b, t, (Row){s, s->slot, pos, ROW_DRAW}, t->n_tokens - 1,
+    add_row(b, t, (Row){s, s->slot, pos, kind, b->ids[t->n_tokens - 1]}, t->n_tokens - 1,
             sampling_row(&s->sampling, s->slot, pos + 1 - s->n_prompt, s->n_stop_ids, s->has_mask));
     t->n_draws++;
     t->masked |= s->has_mask;
@@ -93,7 +94,7 @@ static void add_draw(Batch *b, Step *t, Seq *s) {
 
 static void add_decode(Batch *b, Step *t, Seq *s, int32_t id) {
     add_token(b, t, s->slot, b->slots[s->slot].cached++, id);
-    add_draw(b, t, s);
+    add_draw(b, t, s, ROW_DRAW);
     s->in_step = t->number;
 }
 
@@ -124,12 +125,36 @@ static bool add_carried(Batch *b, Step *t) {
     return true;
 }
 
+// What the device keeps count of, a wrong guess would spoil.
+static bool may_guess(const Seq *s) {
+    return !s->has_mask && s->sampling.presence == 0 && s->sampling.frequency == 0 &&
+           (s->sampling.repetition == 0 || s->sampling.repetition == 1);
+}
+
+// Rows and tokens that nobody needs for certain go to guesses, the oldest sequence first.
+static void add_guesses(Batch *b, Step *t, Seq *s, uint32_t *spare) {
+    const uint32_t at = cached(b, s), end = MIN(s->limit, kv_reach(&b->kv, at - 1));
+    if (!may_guess(s) || at + 1 >= end) return; // a guess at position `at` draws the token behind it
+    const uint32_t most = MIN(MIN(b->options.speculate, *spare), end - at - 1);
+    uint32_t n = lookup_guess(s->ids, s->n_ids, most, b->guesses);
+    while (n && !kv_reserve(&b->kv, s->slot, at - 1, at + n)) n--;
+    for (uint32_t i = 0; i < n; i++) {
+        add_token(b, t, s->slot, b->slots[s->slot].cached++, b->guesses[i]);
+        add_draw(b, t, s, ROW_GUESS);
+    }
+    t->guesses |= n != 0;
+    b->stats.guessed += n, s->n_guessed += n;
+    *spare -= n;
+}
+
 // Whose last token the host knows.
 static void add_known(Batch *b, Step *t) {
+    uint32_t spare = MIN(b->plan->seqs_max, b->options.tokens) - b->n_running;
     for (uint32_t i = 0; i < b->n_running && !decodes_wait(b); i++) {
         Seq *s = b->running[i];
-        if (wants_token(b, s) && s->in_step != t->number && s->n_ids == cached(b, s) + 1)
-            add_decode(b, t, s, s->ids[s->n_ids - 1]);
+        if (!wants_token(b, s) || s->in_step == t->number || s->n_ids != cached(b, s) + 1) continue;
+        add_decode(b, t, s, s->ids[s->n_ids - 1]);
+        if (b->options.speculate) add_guesses(b, t, s, &spare);
     }
 }
 
@@ -188,7 +213,8 @@ static uint32_t add_chunk(Batch *b, Step *t, Seq *s, uint32_t rows_most, uint32_
     const uint32_t at = cached(b, s), n = chunk_of(b, t, s, rows_most), rows = rows_of(s, at, n);
     for (uint32_t i = 0; i < n; i++) {
         if (wants_row(s, at + i))
-            b->prompt_rows[(*n_prompt_rows)++] = (PromptRow){{s, s->slot, at + i, ROW_PROMPT}, t->n_tokens};
+            b->prompt_rows[(*n_prompt_rows)++] =
+                (PromptRow){{s, s->slot, at + i, ROW_PROMPT, 0}, t->n_tokens};
         add_token(b, t, s->slot, at + i, s->ids[at + i]);
     }
     b->slots[s->slot].cached += n;
@@ -198,9 +224,10 @@ static uint32_t add_chunk(Batch *b, Step *t, Seq *s, uint32_t rows_most, uint32_
     s->state = SEQ_DECODE;
     b->n_prefilling--;
     if (s->limit > s->n_prompt)
-        add_draw(b, t, s);
+        add_draw(b, t, s, ROW_DRAW);
     else
-        b->prompt_rows[(*n_prompt_rows)++] = (PromptRow){{s, s->slot, at + n - 1, ROW_LAST}, t->n_tokens - 1};
+        b->prompt_rows[(*n_prompt_rows)++] =
+            (PromptRow){{s, s->slot, at + n - 1, ROW_LAST, 0}, t->n_tokens - 1};
     return rows;
 }
 
@@ -219,7 +246,9 @@ static void add_prompt_rows(Batch *b, Step *t, uint32_t n) {
 }
 
 static void add_prompts(Batch *b, Step *t) {
-    uint32_t n_prompt_rows = 0, spare = b->plan->seqs_max - b->n_running;
+    uint32_t n_prompt_rows = 0, guesses = 0;
+    for (uint32_t r = 0; r < t->n_draws; r++) guesses += t->rows[r].kind == ROW_GUESS;
+    uint32_t spare = b->plan->seqs_max - b->n_running - guesses;
     for (uint32_t i = 0; i < b->n_running && t->n_tokens < b->options.tokens; i++) {
         Seq *s = b->running[i];
         if (s->state != SEQ_PREFILL || !take_shared(b, t, s)) continue;
@@ -234,6 +263,7 @@ static void add_prompts(Batch *b, Step *t) {
 static bool may_repeat(Batch *b) {
     const Step *last = batch_last(b);
     if (!b->steady || b->n_running != last->n_draws || b->n_prefilling || b->n_masked) return false;
+    if (b->options.speculate) return false;
     for (uint32_t r = 0; r < last->n_draws; r++) {
         const Seq *s = last->rows[r].seq;
         if (!wants_token(b, s) || !hold_next(b, s)) return false;

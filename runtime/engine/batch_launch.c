@@ -29,7 +29,8 @@ static uint32_t step_writes(Batch *b, const Step *t, const uint32_t *counts) {
 static void count_launched(Batch *b, Step *t) {
     t->launched_s = clock_s();
     b->carried = t->n_draws;
-    b->steady = !t->n_prompt_tokens && !t->masked && t->n_tokens == t->n_draws && t->n_rows == t->n_draws;
+    b->steady = !t->n_prompt_tokens && !t->masked && !t->guesses && t->n_tokens == t->n_draws &&
+                t->n_rows == t->n_draws;
     b->n_launched++;
     b->stats.steps++;
     b->stats.tokens += t->n_tokens, b->stats.prompt_tokens += t->n_prompt_tokens;
@@ -123,12 +124,21 @@ static void take_draw(Batch *b, uint32_t *n, Seq *s, int32_t id, const LogprobRo
     emit(b, n, s, id, seq_end_after(s, id), kept);
 }
 
+// Of the positions that were computed those up to here are what they should be.
+static bool check_guess(Batch *b, const Row *row) {
+    Seq *s = row->seq;
+    if (row->kind == ROW_GUESS && (s->n_ids != row->pos + 1 || s->ids[row->pos] != row->guess)) return false;
+    b->slots[row->slot].cached = row->pos + 1;
+    b->stats.accepted += row->kind == ROW_GUESS, s->n_accepted += row->kind == ROW_GUESS;
+    return true;
+}
+
 static void take_row(Batch *b, uint32_t *n, const Row *row, const ExecTokens *told, uint32_t r) {
     Seq *s = row->seq;
     const LogprobRow *logprobs = (const LogprobRow *)told->logprobs + r;
     if (!check_status(b, s, told->status[r])) {
         emit(b, n, s, -1, SEQ_FAILED, NULL);
-    } else if (row->kind == ROW_DRAW) {
+    } else if (row->kind == ROW_DRAW || row->kind == ROW_GUESS) {
         take_draw(b, n, s, told->next[r], logprobs);
     } else if (row->kind == ROW_LAST) {
         emit(b, n, s, -1, SEQ_PROMPT, NULL);
@@ -143,8 +153,8 @@ static bool take_rows(Batch *b, uint32_t *n, const Step *t, const ExecTokens *to
     for (uint32_t i = 0; i < t->n_rows; i++) {
         const uint32_t r = (i + t->n_draws) % t->n_rows;
         const Row *row = &t->rows[r];
-        if (!row->seq) continue;
-        if (row->kind == ROW_DRAW && told->status[r] == ROW_OK &&
+        if (!row->seq || (t->guesses && row->kind <= ROW_GUESS && !check_guess(b, row))) continue;
+        if (row->kind <= ROW_GUESS && told->status[r] == ROW_OK &&
             (told->next[r] < 0 || (uint32_t)told->next[r] >= b->plan->vocab))
             return err_set(e, E_DEVICE, "the sampler gave token %d, outside the vocabulary of %u",
                            told->next[r], b->plan->vocab);

@@ -19,12 +19,14 @@ typedef struct {
 } Slot;
 
 // DRAW: a token of the answer. PROMPT: logprobs of the token at pos + 1 of the prompt. LAST: tells that the
-// prompt is computed.
-typedef enum { ROW_DRAW, ROW_PROMPT, ROW_LAST } RowKind;
+// prompt is computed. GUESS: a draw after a token at pos that was guessed; it counts when the guess was
+// right.
+typedef enum { ROW_DRAW, ROW_GUESS, ROW_PROMPT, ROW_LAST } RowKind;
 typedef struct {
     Seq *seq; // NULL: nobody takes it
     uint32_t slot, pos;
     RowKind kind;
+    int32_t guess; // the token at pos
 } Row;
 
 typedef struct {
@@ -38,7 +40,7 @@ typedef struct {
     uint32_t n_rows, n_draws; // draws come first
     uint32_t n_tokens, n_prompt_tokens;
     uint32_t n_carried; // tokens whose ids the device has
-    bool repeats, masked;
+    bool repeats, masked, guesses;
     double launched_s;
 } Step;
 
@@ -74,6 +76,7 @@ struct Batch {
     uint32_t *masks;           // [seqs_max, TOKEN_COLS(vocab) / 32]; NULL until somebody has one
     ExecWrite *writes;
     PromptRow *prompt_rows; // [rows_max]
+    int32_t *guesses;       // [rows_max]
     BatchToken *tokens;     // [rows_max]
 };
 

@@ -58,6 +58,8 @@ static void end_choice(Engine *e, EngineChoice *c, EngineEnd end, Err *err) {
     measure_end(e, c);
     count_one(&e->counts.ended[end]);
     if (c->seq->n_entered) atomic_fetch_add(&t->preemptions, c->seq->n_entered - 1);
+    atomic_fetch_add(&t->guessed, c->seq->n_guessed);
+    atomic_fetch_add(&t->accepted, c->seq->n_accepted);
     c->err = err;
     const bool last = --t->n_open == 0;
     if (last) atomic_store(&t->ended_s, e->now_s);

@@ -77,7 +77,7 @@ struct EngineTask {
     bool entered;            // [e] one of its choices got a slot
     uint32_t n_open;         // [e] choices without an end
     _Atomic double entered_s, first_s, ended_s;
-    _Atomic uint32_t cached, tokens, preemptions;
+    _Atomic uint32_t cached, tokens, preemptions, guessed, accepted;
     uint32_t n_prompt, n_choices;
     EngineChoice choices[];
 };

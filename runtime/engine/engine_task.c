@@ -301,5 +301,7 @@ EngineUsage engine_usage(const EngineTask *t) {
                          .prompt_tokens = t->n_prompt,
                          .cached_tokens = atomic_load(&t->cached),
                          .tokens = atomic_load(&t->tokens),
-                         .preemptions = atomic_load(&t->preemptions)};
+                         .preemptions = atomic_load(&t->preemptions),
+                         .guessed_tokens = atomic_load(&t->guessed),
+                         .accepted_tokens = atomic_load(&t->accepted)};
 }

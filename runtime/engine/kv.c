@@ -231,13 +231,19 @@ uint32_t kv_match(const Kv *kv, uint32_t slot, const Sha256 *keys, uint32_t n_ke
     return n;
 }
 
+// Pages that are enough to go on, chunk by chunk: a window group needs no more than what a position sees, its
+// own page and one to grow.
+static uint32_t pages_to_go_on(const Kv *kv, const KvGroup *k) {
+    return k->window ? MIN(k->columns, (uint32_t)div_up(k->window, kv->page_tokens) + 2) : k->columns;
+}
+
 bool kv_has_room(const Kv *kv, const Sha256 *keys, uint32_t n_shared, uint32_t tokens,
                  const uint64_t *spare) {
     const uint32_t end = (uint32_t)div_up(tokens, kv->page_tokens);
     for (uint32_t g = 0; g < kv->n_groups; g++) {
         const KvGroup *k = &kv->groups[g];
         const uint32_t first = first_seen(kv, k, n_shared * kv->page_tokens);
-        uint32_t need = MIN(end - MIN(end, first), k->columns), held = 0;
+        uint32_t need = MIN(end - MIN(end, first), pages_to_go_on(kv, k)), held = 0;
         for (uint32_t j = first; j < n_shared; j++) held += k->pages[find(k, &keys[j])].refs != 0;
         need -= MIN(need, held);
         if (need + spare[g] > k->n_free + k->n_cached) return false;
@@ -247,8 +253,9 @@ bool kv_has_room(const Kv *kv, const Sha256 *keys, uint32_t n_shared, uint32_t t
 
 uint32_t kv_missing(const Kv *kv, uint32_t g, uint32_t slot, uint32_t tokens) {
     const KvGroup *k = &kv->groups[g];
-    const uint32_t end = (uint32_t)div_up(tokens, kv->page_tokens), held = k->end[slot] - k->first[slot];
-    return end > k->end[slot] ? MIN(end - k->end[slot], k->columns - held) : 0;
+    const uint32_t end = (uint32_t)div_up(tokens, kv->page_tokens), most = pages_to_go_on(kv, k);
+    const uint32_t held = MIN(k->end[slot] - k->first[slot], most);
+    return end > k->end[slot] ? MIN(end - k->end[slot], most - held) : 0;
 }
 
 void kv_share(Kv *kv, uint32_t slot, const Sha256 *keys, uint32_t n_shared) {

@@ -56,6 +56,7 @@ struct Seq {
     uint32_t n_prompt_logprobs;
     uint32_t slot;      // while prefilling and decoding
     uint32_t first_hit; // tokens found in the cache when it first entered
+    uint32_t n_guessed, n_accepted;
     double entered_s;   // clock_s() of its first slot
     uint32_t n_entered; // how often it got a slot: 1 + preemptions
     uint64_t arrival;   // oldest first

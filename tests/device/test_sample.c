@@ -211,9 +211,11 @@ static void check_row(const Sampled *s, uint32_t r) {
     reference_adjust(x, vocab, row, s->counts + slot * cols, s->lists + slot, s->mask + slot * cols / 32);
     assert_int_equal(s->status[r], ROW_OK);
     assert_in_range(id, 0, vocab - 1);
-    for (uint32_t i = 0; row->temperature == 0 && i < vocab; i++)
+    const bool given = row->features & SAMPLE_GIVEN;
+    if (given) assert_int_equal(id, row->seed);
+    for (uint32_t i = 0; !given && row->temperature == 0 && i < vocab; i++)
         assert_true(i < id ? x[i] < x[id] : x[i] <= x[id]);
-    if (row->temperature > 0) check_draw(x, vocab, row, id);
+    if (!given && row->temperature > 0) check_draw(x, vocab, row, id);
     if (row->features & SAMPLE_LOGPROBS) check_logprobs(&s->logprobs[r], raw, vocab, row->top_logprobs, id);
     uint16_t *want = s->counts + slot * cols;
     if (row->features & SAMPLE_PENALTIES) want[id]++;
@@ -227,8 +229,12 @@ static void draws_are_those_of_the_reference(void **state) {
         for (uint32_t round = 0; round < (f < 4 ? 96u : 24u); round++) {
             uint64_t seed = 1000 * f + round;
             Sampled s = sampled_of(&forms[f], 1 + round % ROWS);
-            for (uint32_t r = 0; r < s.n_rows; r++)
+            for (uint32_t r = 0; r < s.n_rows; r++) {
                 random_row(&s, r, &seed, round % 2 ? (round / 2 + 7 * r) % 32 : 0);
+                if (random_u64(&seed) % 8) continue;
+                s.rows[r].features |= SAMPLE_GIVEN | SAMPLE_LOGPROBS;
+                s.rows[r].seed %= forms[f].vocab;
+            }
             sample_rows(&s, round % 5 == 4 ? 7 : 0);
             for (uint32_t r = 0; r < s.n_rows; r++) check_row(&s, r);
             device_drop_all();

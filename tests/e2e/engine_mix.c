@@ -10,7 +10,7 @@
 #include "runtime/engine/batch.h"
 #include "runtime/engine/engine.h"
 
-enum { N = 12, PROMPT_MAX = 120, ANSWER = 24, TOP = 3, SHARED = 50 };
+enum { N = 12, PROMPT_MAX = 120, ANSWER = 64, TOP = 3, SHARED = 50 };
 
 typedef struct {
     int32_t prompt[PROMPT_MAX], ids[ANSWER];
@@ -20,7 +20,7 @@ typedef struct {
     LogprobRow prompt_logprobs[PROMPT_MAX];
 } Case;
 
-static const TokenBias bias[] = {{3, 1.5f}, {40, -4}};
+static const TokenBias bias[] = {{3, 1.5f}, {40, -4}}, few_tokens[] = {{3, 60}, {40, 60}, {77, 59}};
 
 static _Noreturn void stop(const char *where, const char *what) {
     fprintf(stderr, "%s: %s\n", where, what);
@@ -38,6 +38,7 @@ static void make_cases(Case *cases, uint32_t vocab) {
         }
         k->sampling = (Sampling){.top_p = 1, .logprobs = true, .top_logprobs = TOP, .seed = c};
         if (c % 4 > 0) k->sampling.temperature = 0.7f + (float)c / 10, k->sampling.top_k = c % 2 ? 20 : 0;
+        if (c % 4 == 1) k->sampling.bias = few_tokens, k->sampling.n_bias = COUNT_OF(few_tokens);
         if (c % 4 > 1) k->sampling.top_p = 0.9f, k->sampling.repetition = 1.2f, k->sampling.frequency = 0.3f;
         if (c % 4 > 2) k->sampling.bias = bias, k->sampling.n_bias = COUNT_OF(bias);
     }
@@ -204,6 +205,10 @@ int main(int argc, char **argv) {
     mix(x, "together", cases, (BatchOptions){0}, 1, false);
     mix(x, "small steps", cases, (BatchOptions){.tokens = 16, .seqs = 5, .chunk = 7}, 1, false);
     mix(x, "logprobs of prompts", cases, (BatchOptions){.tokens = 48}, 1, true);
+    const BatchStats guesses = mix(x, "guesses", cases, (BatchOptions){.speculate = 4, .seqs = 4}, 2, false);
+    printf("guesses: %llu of %llu right\n", (unsigned long long)guesses.accepted,
+           (unsigned long long)guesses.guessed);
+    if (!guesses.accepted) stop("guesses", "none was right");
     const BatchStats hits = mix(x, "again", cases, (BatchOptions){0}, 3, false);
     if (2 * hits.hit_tokens < hits.queried_tokens) stop("again", "little was found in the cache");
     for (uint32_t c = 0; c < N; c++) {

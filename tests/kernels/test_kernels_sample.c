@@ -242,10 +242,34 @@ static void logprobs(void **state) {
     }
 }
 
+// Of a token that is given its logprob alone is asked: of the logits as they are, past the vocabulary, too.
+static void given_tokens(void **state) {
+    (void)state;
+    static State s;
+    float *logits = xmalloc(LARGE_ROWS * sizeof *logits);
+    double sum = 0;
+    random_fill(9, logits, LARGE_ROWS, 3);
+    for (uint32_t i = 0; i < LARGE; i++) sum += exp((double)logits[i]);
+    const uint32_t given[] = {0, 7, LARGE - 1, LARGE_ROWS - 1};
+    for (uint32_t i = 0; i < 4; i++) {
+        SamplingRow row = {
+            .top_p = 1, .features = SAMPLE_LOGPROBS | SAMPLE_GIVEN, .top_logprobs = 1, .seed = given[i]};
+        uint32_t status;
+        memset(&s, 0xEE, sizeof s);
+        assert_int_equal(draw_with(large_id, logits, &row, &status, &s), given[i]);
+        const LogprobRow *out = &s.logprobs[6 % RING_SLOTS][0];
+        assert_int_equal(out->id[0], given[i]);
+        assert_true(fabs((double)out->logprob[0] - (double)logits[given[i]] + log(sum)) < 2e-6);
+        assert_true(out->logprob[1] >= out->logprob[0] || given[i] >= LARGE);
+    }
+    free(logits);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(greedy),        cmocka_unit_test(not_finite),
     cmocka_unit_test(distributions), cmocka_unit_test(seed_and_step_alone),
     cmocka_unit_test(penalties),     cmocka_unit_test(bias_and_stops),
     cmocka_unit_test(masks),         cmocka_unit_test(logprobs),
+    cmocka_unit_test(given_tokens),
 };
 KERNELS_MAIN(kernels, setup, tests)

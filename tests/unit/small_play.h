@@ -52,8 +52,10 @@ static inline void play_head(void *const *args) {
         for (uint32_t v = 0; v < SMALL_VOCAB; v++) logits[r * SMALL_VOCAB + v] = logit(hidden[rows[r]], v);
 }
 
-// Greedy, shifted by seed and step, so that a wrong sampling row shows.
+// Greedy, shifted by seed and step, so that a wrong sampling row shows. One seed repeats itself.
+enum { REPEATING_SEED = 4 };
 static inline int32_t pick(const float *logits, uint64_t seed, uint64_t step) {
+    if (seed == REPEATING_SEED) return (int32_t)(step % 5);
     uint32_t best = 0;
     for (uint32_t v = 1; v < SMALL_VOCAB; v++)
         if (logits[v] > logits[best]) best = v;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "runtime/engine/batch.h"
+#include "runtime/engine/lookup.h"
 #include "runtime/engine/score.h"
 #include "tests/unit/small_play.h"
 
@@ -415,6 +416,25 @@ static void prompts_have_logprobs(void **state) {
     bench_close(&b);
 }
 
+// ---- guesses ----------------------------------------------------------------------------------------------
+
+static void what_came_before_is_found(void **state) {
+    (void)state;
+    int32_t out[8];
+    const int32_t ids[] = {1, 2, 3, 4, 9, 2, 3, 5, 1, 2, 3};
+    assert_int_equal(lookup_guess(ids, 11, 8, out), 8); // 1 2 3 stood at the beginning
+    assert_memory_equal(out, ids + 3, 8 * sizeof *ids);
+    assert_int_equal(lookup_guess(ids + 1, 7, 2, out), 0);
+    assert_int_equal(lookup_guess(ids + 4, 7, 2, out), 2); // 1 2 3 stood nowhere, 2 3 did
+    assert_memory_equal(out, ids + 7, 2 * sizeof *ids);
+    assert_int_equal(lookup_guess(ids, 8, 8, out), 0);
+    assert_int_equal(lookup_guess(ids, 11, 0, out), 0);
+    for (uint32_t n = 1; n < 3; n++) assert_int_equal(lookup_guess(ids, n, 8, out), 0);
+    const int32_t same[] = {7, 7, 7, 7};
+    assert_int_equal(lookup_guess(same, 4, 8, out), 1);
+    assert_int_equal(out[0], 7);
+}
+
 // ---- scores ----------------------------------------------------------------------------------------------
 
 typedef struct {
@@ -492,6 +512,7 @@ int main(void) {
         cmocka_unit_test(bad_sampling_is_refused),
         cmocka_unit_test(not_finite_ends_one_sequence),
         cmocka_unit_test(prompts_have_logprobs),
+        cmocka_unit_test(what_came_before_is_found),
         cmocka_unit_test(scores_are_the_truth),
         cmocka_unit_test(devices_may_fail_anywhere),
     };

@@ -55,7 +55,8 @@ typedef struct {
 } Run;
 
 static struct {
-    uint64_t tokens, hits, queried, preemptions, wasted, failed, cancelled, prompts, shared_now;
+    uint64_t tokens, hits, queried, preemptions, wasted, guessed, accepted, failed, cancelled, prompts,
+        shared_now;
     uint32_t most_entered;
 } seen;
 
@@ -219,7 +220,7 @@ static void step(Run *r) {
 static void finish(Run *r) {
     const BatchStats *s = batch_stats(r->batch);
     seen.hits += s->hit_tokens, seen.queried += s->queried_tokens, seen.preemptions += s->preemptions;
-    seen.wasted += s->wasted;
+    seen.wasted += s->wasted, seen.guessed += s->guessed, seen.accepted += s->accepted;
     for (uint32_t i = 0; i < r->n_jobs; i++) {
         Job *j = &r->jobs[i];
         DEMAND(r, j->ends + j->removed >= 1 && j->ends <= 1);
@@ -236,6 +237,7 @@ static void choose_options(Run *r) {
     r->options.seqs = 1 + chance(SMALL_SEQS);
     r->options.tokens = r->options.seqs + chance(SMALL_TOKENS - r->options.seqs + 1);
     r->options.chunk = chance(3) ? 0 : 1 + chance(SMALL_TOKENS);
+    r->options.speculate = chance(4) ? 0 : 1 + chance(8);
     r->options.prefill_first = chance(8) == 0;
     r->options.entered = entered, r->options.ctx = r;
 }
@@ -269,12 +271,15 @@ static void schedules_change_no_answer(void **state) {
     for (uint32_t i = 0; i < BENCHES; i++) bench_close(&benches[i]);
     print_message(
         "%llu schedules: %llu tokens, %llu failed, %llu cancelled, %llu prompts alone; %.0f %% of prompts"
-        " found in the cache, %llu preemptions (%u at most of one sequence), %llu tokens for nobody\n",
+        " found in the cache, %llu preemptions (%u at most of one sequence), %llu tokens for nobody, %llu of "
+        "%llu guesses right\n",
         (unsigned long long)n_schedules, (unsigned long long)seen.tokens, (unsigned long long)seen.failed,
         (unsigned long long)seen.cancelled, (unsigned long long)seen.prompts,
         100.0 * (double)seen.hits / (double)seen.queried, (unsigned long long)seen.preemptions,
-        seen.most_entered ? seen.most_entered - 1 : 0, (unsigned long long)seen.wasted);
+        seen.most_entered ? seen.most_entered - 1 : 0, (unsigned long long)seen.wasted,
+        (unsigned long long)seen.accepted, (unsigned long long)seen.guessed);
     if (n_schedules < 100) return;
+    assert_true(seen.guessed > seen.accepted && seen.accepted);
     assert_true(seen.failed && seen.cancelled && seen.prompts && seen.hits && seen.preemptions &&
                 seen.wasted);
 }

@@ -28,6 +28,19 @@ static EngineSink *open_sink(Engine *e) {
     return s;
 }
 
+// ---- slow devices ----------------------------------------------------------------------------------------
+
+// What waits is seen to wait.
+static void play_slowly(void *ctx, const char *kernel, void *const *args, uint32_t n_args) {
+    if (!strcmp(kernel, "body")) usleep(2000);
+    small_play(ctx, kernel, args, n_args);
+}
+
+static void play_a_while(void *ctx, const char *kernel, void *const *args, uint32_t n_args) {
+    if (!strcmp(kernel, "body")) usleep(20);
+    small_play(ctx, kernel, args, n_args);
+}
+
 // ---- a client --------------------------------------------------------------------------------------------
 
 typedef struct {
@@ -146,7 +159,9 @@ static void clients_come_and_go(void **state) {
         pthread_t threads[CLIENTS];
         EngineStats s;
         bench_open(&b, 1, (ExecOptions){.seqs = seqs});
-        Engine *e = open_engine(&b, (EngineOptions){.queue_requests_max = 20});
+        null_on_launch(exec_device(b.x, 0), play_a_while, NULL);
+        Engine *e =
+            open_engine(&b, (EngineOptions){.queue_requests_max = 20, .speculate = seqs == 3 ? 0 : 3});
         for (uint32_t i = 0; i < CLIENTS; i++) {
             clients[i] = (Client){e, i + 1, 0};
             assert_int_equal(pthread_create(&threads[i], NULL, client, &clients[i]), 0);
@@ -217,12 +232,6 @@ static void requests_are_refused_at_the_door(void **state) {
     engine_sink_free(s);
     engine_free(e);
     bench_close(&b);
-}
-
-// The device is slow on purpose: what waits is seen to wait.
-static void play_slowly(void *ctx, const char *kernel, void *const *args, uint32_t n_args) {
-    if (!strcmp(kernel, "body")) usleep(2000);
-    small_play(ctx, kernel, args, n_args);
 }
 
 static void the_line_is_bounded(void **state) {
