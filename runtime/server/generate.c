@@ -172,7 +172,7 @@ static void end_call(Call *c) {
     c->stream_done = true;
     release_jobs(c);
     if (c->streams)
-        call_resume(c);
+        stream_push(c);
     else if (c->state == CALL_RUNNING)
         call_ready(c, 200);
 }
@@ -263,7 +263,7 @@ static void job_news(Server *s, Job *j) {
         return;
     }
     c->last_event_s = clock_s();
-    if (c->streams) call_resume(c);
+    if (c->streams) stream_push(c);
 }
 
 void generate_news(Server *s) {
@@ -273,16 +273,16 @@ void generate_news(Server *s) {
 // ---- time ------------------------------------------------------------------------------------------------
 
 static void ping(Call *c, double now) {
-    if (c->doc.len > c->sent) return;
+    if (stream_unsent(c)) return;
     buf_puts(&c->doc,
              c->route->flags & ANTHROPIC ? "event: ping\ndata: {\"type\": \"ping\"}\n\n" : ": ping\n\n");
     c->last_event_s = now;
-    call_resume(c);
+    stream_push(c);
 }
 
 // A reader that takes nothing holds no slot for long.
 static bool stalled(const Call *c, double now) {
-    size_t unsent = c->doc.len - c->sent;
+    size_t unsent = stream_unsent(c);
     return unsent > c->server->o.unsent_bytes_max ||
            (unsent && now - c->last_progress_s > c->server->o.stall_s);
 }

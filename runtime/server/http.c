@@ -30,6 +30,7 @@ void call_suspend(Call *c) {
 void call_resume(Call *c) {
     if (!c->suspended) return;
     c->suspended = false;
+    c->server->mhd_due = true;
     MHD_resume_connection(c->mhd);
 }
 
@@ -93,6 +94,7 @@ static void call_free(Call *c) {
     generate_free(c);
     buf_free(&c->body);
     buf_free(&c->doc);
+    buf_free(&c->wire);
     arena_free(&c->arena);
     free(c);
 }
@@ -125,7 +127,7 @@ static void on_connection(void *ctx, struct MHD_Connection *mhd, void **socket_c
         s->conns = k;
         s->n_conns++;
         s->counters.connections_total++;
-        struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = k};
+        struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLOUT | EPOLLET, .data.ptr = k};
         epoll_ctl(s->epoll, EPOLL_CTL_ADD, k->fd, &ev);
         *socket_context = k;
         return;
@@ -190,6 +192,7 @@ static void add_headers(const Call *c, struct MHD_Response *r) {
     header(r, "X-Content-Type-Options", "nosniff");
     header(r, "Cache-Control", c->streams ? "no-cache" : "no-store");
     if (c->streams) header(r, "X-Accel-Buffering", "no");
+    if (c->streams && c->direct) header(r, "Transfer-Encoding", "chunked");
     if (c->status == 401) header(r, "WWW-Authenticate", "Bearer");
     if (c->allow) header(r, "Allow", c->allow);
     if (c->retry_after_s) {
@@ -278,8 +281,11 @@ static enum MHD_Result body_ended(Call *c) {
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *mhd, const char *url, const char *method,
                                   const char *version, const char *data, size_t *len, void **con_cls) {
     Call *c = *con_cls;
-    (void)ctx, (void)mhd, (void)version;
-    if (!c->headers_seen) return first_look(c, url, method);
+    (void)ctx, (void)mhd;
+    if (!c->headers_seen) {
+        c->direct = !strcmp(version, MHD_HTTP_VERSION_1_1);
+        return first_look(c, url, method);
+    }
     if (*len) return take_body(c, data, len);
     if (c->state == CALL_BODY) return body_ended(c);
     if (c->conn->gone && !c->streams) return MHD_NO;
@@ -305,13 +311,19 @@ static void prepared(Server *s) {
     }
 }
 
-static void client_gone(Server *s, Conn *k) {
-    (void)s;
+void conn_gone(Conn *k) {
     k->gone = true;
     Call *c = k->call;
     if (!c || c->state == CALL_PREPARING) return;
     if (c->has_reply && !c->stream_done) generate_cancel(c);
     call_resume(c);
+}
+
+static void on_socket(Conn *k, uint32_t events) {
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        conn_gone(k);
+    else if (k->call && k->call->streams && k->call->wire.len)
+        stream_push(k->call);
 }
 
 static void on_signal(Server *s) {
@@ -358,15 +370,18 @@ static int wait_ms(Server *s) {
     return ms;
 }
 
-static void handle(Server *s, void *what) {
+static void handle(Server *s, const struct epoll_event *ev) {
+    void *what = ev->data.ptr;
     if (what == &s->signals)
         on_signal(s);
     else if (what == &s->sink)
         generate_news(s);
     else if (what == &s->workers)
         prepared(s);
-    else if (what != &s->daemon)
-        client_gone(s, what);
+    else if (what == &s->daemon)
+        s->mhd_due = true;
+    else
+        on_socket(what, ev->events);
 }
 
 // Nothing is owed to anybody any more.
@@ -397,15 +412,22 @@ static void check_state(Server *s) {
     if ((s->stopping || late) && s->n_running) abort_all(s, "draining", "The server was told to stop.");
 }
 
+static void run_daemon(Server *s) {
+    MHD_UNSIGNED_LONG_LONG ms;
+    bool due = s->mhd_due || (MHD_get_timeout(s->daemon, &ms) == MHD_YES && !ms);
+    s->mhd_due = false;
+    if (due) MHD_run(s->daemon);
+}
+
 int server_run(Server *s) {
     struct epoll_event events[64];
     double stop_by = 0;
     for (;;) {
         int n = epoll_wait(s->epoll, events, COUNT_OF(events), wait_ms(s));
-        for (int i = 0; i < n; i++) handle(s, events[i].data.ptr);
+        for (int i = 0; i < n; i++) handle(s, &events[i]);
         generate_news(s);
         check_state(s);
-        MHD_run(s->daemon);
+        run_daemon(s);
         tick(s);
         if (finished(s)) break;
         if (!stop_by && (s->dead || s->stopping)) stop_by = clock_s() + 1; // for the last bytes to leave

@@ -77,7 +77,10 @@ struct Call {
     Rules *rules;
     const LogprobRow **prompt_logprobs;
     uint32_t n_jobs;
-    size_t sent; // bytes of doc that MHD has, of a stream
+    size_t sent; // bytes of doc that have left, of a stream
+    bool direct; // stream.c may write chunks
+    StrBuf wire; // the rest of a chunk
+    size_t wire_sent;
     double begin_s, submitted_s, first_s, last_event_s, last_progress_s;
     EngineUsage usage;
 };
@@ -100,7 +103,7 @@ struct Server {
     struct MHD_Daemon *daemon;
     Workers *workers;
     int epoll, signals, listener;
-    bool loopback, draining, stopping, dead;
+    bool loopback, draining, stopping, dead, mhd_due;
     double drain_until_s, started_s;
     char url[256];
     Conn *conns;
@@ -116,7 +119,12 @@ void call_resume(Call *c);
 void call_suspend(Call *c);
 void call_ready(Call *c, int status); // doc is whole: send it
 void call_fail(Call *c);              // c->error is the answer
+void conn_gone(Conn *k);              // the peer left: what it waited for is cancelled
 void conn_kick(Conn *c, int status);  // closes, with a bare status if nothing was sent yet; 0: without
+
+// stream.c
+void stream_push(Call *c);           // there is more in doc, or stream_done
+size_t stream_unsent(const Call *c); // bytes that the client has not taken
 
 // routes.c
 const Route *route_find(Call *c, const char *url); // sets path; NULL: c->error and allow are set
@@ -140,5 +148,4 @@ Call *workers_next(Workers *w); // done, in any order; NULL: none
 void access_log(const Call *c, enum MHD_RequestTerminationCode how);
 void event_log(const char *event, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void metrics_write(Server *s, StrBuf *out);
-void api_json_answer(Call *c, int status); // routes: doc is JSON
 #endif
