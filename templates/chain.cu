@@ -5,113 +5,79 @@
 #define INSTANCE // of the templates below: their samples are theirs
 #define CHAIN_SAMPLES
 #endif
-#include <type_traits>
-
 #include "templates/gate_up.cu"
 #include "templates/lib/grid.cuh"
 #include "templates/linear.cu"
 #include "templates/norm_add.cu"
 #include "templates/rope_write.cu"
 
-// The links of a chain: what each template does in it, and the pointers that it takes.
-struct NoProduct {
-    static constexpr uint32_t DEPTH = 0, LEAST = 0;
-    template <uint32_t> static __device__ __forceinline__ StreamStart start(void *const *) {
-        return {nullptr, 0};
-    }
-};
-template <class S, uint32_t TILES> struct LinkProduct {
-    static constexpr bool IS_PRODUCT = true;
+// The links of a chain: what each template does in it, and how many pointers it takes. WORK: which of them is
+// the work buffer.
+template <class S> struct LinkLinear {
     static constexpr uint32_t ARGS = 10, WORK = 6;
-    using Rows = Stream<S::format, S::k, S::cols, S::groups>;
-    static constexpr uint32_t DEPTH = Rows::DEPTH, LEAST = Rows::STAGES / SLICES;
-    static_assert(S::format == FORMAT_NVFP4 && !S::tiled, "decode forms of NVFP4 share a ring");
-    template <uint32_t GRID> static __device__ __forceinline__ StreamStart start(void *const *args) {
-        return Rows::start(args[1], StreamDeal<TILES, GRID, stream_most<S>()>()());
-    }
-};
-template <class S> struct LinkLinear : LinkProduct<S, row_tiles(S::n)> {
+    static constexpr bool HAS_WORK = true;
     template <class Link> static __device__ __forceinline__ void run(void *const *args, Link &link) {
         linear_stream<S>(*(const Args<10> *)args, link);
     }
 };
-template <class S> struct LinkGateUp : LinkProduct<S, (S::f + 7) / 8> {
+template <class S> struct LinkGateUp {
+    static constexpr uint32_t ARGS = 10, WORK = 6;
+    static constexpr bool HAS_WORK = true;
     template <class Link> static __device__ __forceinline__ void run(void *const *args, Link &link) {
         gate_up_stream<S>(*(const Args<10> *)args, link);
     }
 };
-template <class S> struct LinkNormAdd : NoProduct {
-    static constexpr bool IS_PRODUCT = false;
-    static constexpr uint32_t ARGS = 7;
+template <class S> struct LinkNormAdd {
+    static constexpr uint32_t ARGS = 7, WORK = 0;
+    static constexpr bool HAS_WORK = false;
     template <class Link> static __device__ __forceinline__ void run(void *const *args, Link &link) {
         static_assert(Link::THREADS >= S::threads, "a thread for each share of a row");
         link.wait();
         if (threadIdx.x < S::threads) norm_add_rows<S>(*(const Args<7> *)args);
     }
 };
-template <class S> struct LinkRopeWrite : NoProduct {
-    static constexpr bool IS_PRODUCT = false;
-    static constexpr uint32_t ARGS = 12;
+template <class S> struct LinkRopeWrite {
+    static constexpr uint32_t ARGS = 12, WORK = 0;
+    static constexpr bool HAS_WORK = false;
     template <class Link> static __device__ __forceinline__ void run(void *const *args, Link &link) {
         link.wait();
         rope_write_heads<S, Link::THREADS, false>(*(const Args<12> *)args);
     }
 };
 
-// The first product of links whose pointers begin at `args`.
-template <class... Links> struct NextProduct {
-    using Product = NoProduct;
-    static constexpr uint32_t ARG0 = 0;
-};
-template <class L, class... Rest> struct NextProduct<L, Rest...> {
-    using Later = NextProduct<Rest...>;
-    using Product = typename std::conditional<L::IS_PRODUCT, L, typename Later::Product>::type;
-    static constexpr uint32_t ARG0 = L::IS_PRODUCT ? 0 : L::ARGS + Later::ARG0;
-};
-
 // A link as its template sees it (lib/link.cuh).
-template <uint32_t THREADS_, uint32_t GRID_, bool WAITS_, uint32_t CARRIED_, class Next> struct ChainLink {
-    using Product = typename Next::Product;
-    static constexpr uint32_t THREADS = THREADS_, GRID = GRID_, CARRIED = CARRIED_, FOLLOWS = Product::DEPTH;
+template <uint32_t THREADS_, uint32_t GRID_, uint32_t EARLY_, bool WAITS_> struct ChainLink {
+    static constexpr uint32_t THREADS = THREADS_, GRID = GRID_, EARLY = WAITS_ ? EARLY_ : 8;
     static constexpr bool WAITS = WAITS_;
-    StreamRing<FORMAT_NVFP4> &ring;
-    const GridMeeting<GRID> &meeting;
-    void *const *later; // pointers of the links behind this one
+    GridMeeting<GRID> &meeting;
     __device__ __forceinline__ void wait() const {
         if constexpr (WAITS) meeting.wait();
     }
-    __device__ __forceinline__ StreamStart follow() const {
-        return Product::template start<GRID>(later + Next::ARG0);
-    }
-    template <uint32_t N> static constexpr __host__ __device__ bool follows_whole() {
-        return FOLLOWS == 0 || (FOLLOWS >= N && Product::LEAST >= N);
-    }
 };
 
-constexpr __host__ __device__ uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
-
-// CARRIED: slots of the ring that the last product left for the next one.
-template <uint32_t THREADS, uint32_t GRID, bool WAITS, uint32_t CARRIED, class L, class... Rest>
-__device__ __forceinline__ void chain_links(void *const *args, StreamRing<FORMAT_NVFP4> &ring,
-                                            GridMeeting<GRID> &meeting) {
-    using Next = NextProduct<Rest...>;
-    ChainLink<THREADS, GRID, WAITS, CARRIED, Next> link = {ring, meeting, args + L::ARGS};
+template <uint32_t THREADS, uint32_t GRID, uint32_t EARLY, bool WAITS, class L, class... Rest>
+__device__ __forceinline__ void chain_links(void *const *args, GridMeeting<GRID> &meeting) {
+    ChainLink<THREADS, GRID, EARLY, WAITS> link = {meeting};
     L::run(args, link);
     if constexpr (sizeof...(Rest) != 0) {
-        constexpr uint32_t LEFT = L::IS_PRODUCT ? least(L::DEPTH, Next::Product::DEPTH) : CARRIED;
         meeting.arrive();
-        chain_links<THREADS, GRID, true, LEFT, Rest...>(args + L::ARGS, ring, meeting);
+        chain_links<THREADS, GRID, EARLY, true, Rest...>(args + L::ARGS, meeting);
     }
 }
 
-template <uint32_t THREADS, uint32_t GRID, class... Links>
+// The first work buffer among the pointers of the links.
+template <class L, class... Rest> __device__ __forceinline__ void *chain_work(void *const *args) {
+    if constexpr (L::HAS_WORK)
+        return args[L::WORK];
+    else
+        return chain_work<Rest...>(args + L::ARGS);
+}
+
+template <uint32_t THREADS, uint32_t GRID, uint32_t EARLY, class... Links>
 __device__ __forceinline__ void chain(void *const *args) {
-    using First = NextProduct<Links...>;
-    StreamRing<FORMAT_NVFP4> ring;
-    __shared__ uint32_t before;
-    GridMeeting<GRID> meeting = {
-        (uint32_t *)((uint8_t *)args[First::ARG0 + First::Product::WORK] + WORK_MEETING), &before};
-    chain_links<THREADS, GRID, false, 0, Links...>(args, ring, meeting);
+    __shared__ GridMeeting<GRID> meeting;
+    meeting.open((uint8_t *)chain_work<Links...>(args) + WORK_MEETING);
+    chain_links<THREADS, GRID, EARLY, false, Links...>(args, meeting);
 }
 
 #ifdef CHAIN_SAMPLES
@@ -155,7 +121,7 @@ struct ChainOdd : ChainO { // slices of 10 and 11 stages, two columns
 };
 #define CHAIN(name, args, ...)                                                                               \
     extern "C" __global__ void __launch_bounds__(512, 1) name(const __grid_constant__ Args<args> a) {        \
-        chain<512, 128, __VA_ARGS__>(a.p);                                                                   \
+        chain<512, 128, 4, __VA_ARGS__>(a.p);                                                                \
     }
 CHAIN(chain_sample, 52, LinkLinear<ChainO>, LinkGateUp<ChainGateUp>, LinkLinear<ChainDown>,
       LinkLinear<ChainQkv>, LinkRopeWrite<ChainRope>)

@@ -4,39 +4,50 @@
 #include "templates/lib/panel.cuh"
 #include "templates/lib/prefetch.cuh"
 #include "templates/lib/product.cuh"
+#include "templates/lib/stream.cuh"
 
 // The first block ends the rows of all tokens.
-template <class S, uint32_t THREADS, class XRow>
-__device__ __forceinline__ void gate_up_end_rows(XRow x_row, uint8_t *out, float w_bound, uint32_t n_tok) {
+template <class S, uint32_t THREADS, class Meta>
+__device__ __forceinline__ void gate_up_end_rows(Meta meta, uint8_t *out, float w_bound, uint32_t n_tok) {
     constexpr uint32_t EACH = STAGE_COLS; // threads a row: at most so many halves of padding
     if (blockIdx.x) return;
     for (uint32_t i = threadIdx.x; i < n_tok * EACH; i += THREADS) {
         const uint32_t t = i / EACH;
-        product_end_row<S>(x_row(t), out + (uint64_t)t * S::out_pitch, w_bound, i % EACH);
+        product_end_row<S>(meta(t), out + (uint64_t)t * S::out_pitch, w_bound, i % EACH);
     }
 }
 
 template <class S, class Link> __device__ __forceinline__ void gate_up_stream(const Args<10> &a, Link &link) {
     extern __shared__ __align__(128) uint8_t shared[];
+    constexpr uint32_t MOST = stream_most<S>();
+    constexpr bool NEAR = MOST <= Link::THREADS / TILE_ROWS; // a thread for each row
+    __shared__ ProductFactors<NEAR ? MOST * TILE_ROWS : 1, NEAR ? S::cols * TILE_TOKENS : 1> near;
     const float *row_scale = (const float *)a.p[2];
     uint8_t *out = (uint8_t *)a.p[4];
-    const StreamDeal<(S::f + 7) / 8, Link::GRID, stream_most<S>()> deal;
+    const StreamDeal<(S::f + 7) / 8, Link::GRID, MOST> deal;
     const StreamShare share = deal();
-    const uint32_t thread = thread_index(), lane = thread % 32, line = share.first * 8 + thread / 2 * 32;
-    if (line < S::f && line < (share.first + share.n) * 8)
-        prefetch_global_l2(row_scale + thread % 2 * S::f + line);
+    const uint32_t thread = thread_index(), lane = thread % 32, up = thread % 2 * S::f;
+    if constexpr (NEAR) { // gates, then ups
+        const uint32_t i = thread / 2, row = share.first * 8 + i;
+        if (i < share.n * 8 && row < S::f) near.fetch_row(thread % 2 * MOST * 8 + i, row_scale + up + row);
+    } else {
+        const uint32_t line = share.first * 8 + thread / 2 * 32;
+        if (line < S::f && line < (share.first + share.n) * 8) prefetch_global_l2(row_scale + up + line);
+    }
     ProductRows<S> rows;
     if constexpr (!Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
-    uint32_t n_tok = 0;
-    float w_bound = 0;
-    stream_tiles<Stream<S::format, S::k, S::cols, S::groups>, S::round>(
-        a.p[1], deal, link,
+    const uint32_t *n_tokens = (const uint32_t *)a.p[5] + COUNT_TOKENS;
+    const float *w_bound = (const float *)a.p[3];
+    const auto meta = [&](uint32_t t) { return NEAR && !S::fold ? near.x + t : act_meta(rows.row(t), S::k); };
+    stream_tiles<Stream<S::format, S::k, S::cols, S::groups>, S::round, Link>(
+        a.p[1], deal,
         [&] {
             link.wait();
-            n_tok = ((const uint32_t *)a.p[5])[COUNT_TOKENS];
-            w_bound = *(const float *)a.p[3];
+            const uint32_t n_tok = *n_tokens;
             if constexpr (Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
             rows.make(n_tok);
+            if constexpr (NEAR && !S::fold)
+                if (thread < n_tok) near.fetch_x(thread, act_meta(rows.row(thread), S::k));
             StreamColumns<S::cols> columns;
 #pragma unroll
             for (uint32_t c = 0; c < S::cols; c++) {
@@ -45,29 +56,29 @@ template <class S, class Link> __device__ __forceinline__ void gate_up_stream(co
             }
             return columns;
         },
-        (float4 *)shared, [&] { prefetch_next<Link::FOLLOWS ? 0 : S::next_bytes>(a.p[9]); },
+        (float4 *)shared, [&] { prefetch_next<S::next_bytes>(a.p[9]); },
         [&](uint32_t tile, uint32_t c, const float(&sums)[4]) {
-            product_store_gated<S>(
-                tile, c * TILE_TOKENS, n_tok, sums, row_scale, w_bound,
-                [&](uint32_t t) { return rows.row(t); },
-                [&](uint32_t t) { return out + (uint64_t)t * S::out_pitch; });
+            const float *gates = NEAR ? near.row - deal().first * 8 : row_scale;
+            product_store_gated<S>(tile, c * TILE_TOKENS, read_again(n_tokens), sums, gates,
+                                   gates + (NEAR ? MOST * 8 : S::f), read_again(w_bound), meta,
+                                   [&](uint32_t t) { return out + (uint64_t)t * S::out_pitch; });
         });
-    gate_up_end_rows<S, Link::THREADS>([&](uint32_t t) { return rows.row(t); }, out, w_bound, n_tok);
+    gate_up_end_rows<S, Link::THREADS>(meta, out, read_again(w_bound), read_again(n_tokens));
 }
 
 template <class S> __device__ void gate_up_panel(const Args<10> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
     const uint8_t *x = (const uint8_t *)a.p[0];
     uint8_t *out = (uint8_t *)a.p[4];
-    gate_up_end_rows<S, S::threads>([&](uint32_t t) { return x + (uint64_t)t * S::x_pitch; }, out,
-                                    *(const float *)a.p[3],
+    gate_up_end_rows<S, S::threads>([&](uint32_t t) { return act_meta(x + (uint64_t)t * S::x_pitch, S::k); },
+                                    out, *(const float *)a.p[3],
                                     ((const volatile uint32_t *)a.p[5])[COUNT_TOKENS]);
     panel_product<S, (S::f + 7) / 8>(x, a.p[1], a.p[5], COUNT_TOKENS, a.p[6], shared, [&](uint32_t n_tok) {
         const float w_bound = *(const volatile float *)a.p[3]; // anew: no register while the products run
         return [=, &a](uint32_t tile, uint32_t column, const float(&sums)[4]) {
             product_store_gated<S>(
-                tile, column, n_tok, sums, (const float *)a.p[2], w_bound,
-                [&](uint32_t token) { return x + (uint64_t)token * S::x_pitch; },
+                tile, column, n_tok, sums, (const float *)a.p[2], (const float *)a.p[2] + S::f, w_bound,
+                [&](uint32_t token) { return act_meta(x + (uint64_t)token * S::x_pitch, S::k); },
                 [&](uint32_t token) { return out + (uint64_t)token * S::out_pitch; });
         };
     });
@@ -79,7 +90,7 @@ template <class S> __device__ void gate_up(const Args<10> &a) {
     if constexpr (S::tiled) {
         gate_up_panel<S>(a);
     } else {
-        Alone<S::threads, S::format> alone;
+        Alone<S::threads> alone;
         gate_up_stream<S>(a, alone);
     }
 }

@@ -4,25 +4,37 @@
 #include "templates/lib/panel.cuh"
 #include "templates/lib/prefetch.cuh"
 #include "templates/lib/product.cuh"
+#include "templates/lib/stream.cuh"
 
 template <class S, class Link> __device__ __forceinline__ void linear_stream(const Args<10> &a, Link &link) {
     extern __shared__ __align__(128) uint8_t shared[];
+    constexpr uint32_t MOST = stream_most<S>();
+    constexpr bool NEAR = MOST <= Link::THREADS / TILE_ROWS; // a thread for each row
+    __shared__ ProductFactors<NEAR ? MOST * TILE_ROWS : 1, NEAR ? S::cols * TILE_TOKENS : 1> near;
     const float *row_scale = (const float *)a.p[2], *bias = (const float *)a.p[3];
     float *out = (float *)a.p[4];
-    const StreamDeal<row_tiles(S::n), Link::GRID, stream_most<S>()> deal;
+    const StreamDeal<row_tiles(S::n), Link::GRID, MOST> deal;
     const StreamShare share = deal();
-    const uint32_t thread = thread_index(), lane = thread % 32, line = share.first * TILE_ROWS + thread * 32;
-    if (line < S::n && line < (share.first + share.n) * TILE_ROWS) prefetch_global_l2(row_scale + line);
+    const uint32_t thread = thread_index(), lane = thread % 32;
+    if constexpr (NEAR) {
+        const uint32_t row = share.first * TILE_ROWS + thread;
+        if (thread < share.n * TILE_ROWS && row < S::n) near.fetch_row(thread, row_scale + row);
+    } else {
+        const uint32_t line = share.first * TILE_ROWS + thread * 32;
+        if (line < S::n && line < (share.first + share.n) * TILE_ROWS) prefetch_global_l2(row_scale + line);
+    }
     ProductRows<S> rows;
     if constexpr (!Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
-    uint32_t n_tok = 0;
-    stream_tiles<Stream<S::format, S::k, S::cols, S::groups>, S::round>(
-        a.p[1], deal, link,
+    const uint32_t *n_tokens = (const uint32_t *)a.p[5] + S::count;
+    stream_tiles<Stream<S::format, S::k, S::cols, S::groups>, S::round, Link>(
+        a.p[1], deal,
         [&] {
             link.wait();
-            n_tok = ((const uint32_t *)a.p[5])[S::count];
+            const uint32_t n_tok = *n_tokens;
             if constexpr (Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
             rows.make(n_tok);
+            if constexpr (NEAR && !S::fold)
+                if (thread < n_tok) near.fetch_x(thread, act_meta(rows.row(thread), S::k));
             StreamColumns<S::cols> columns;
 #pragma unroll
             for (uint32_t c = 0; c < S::cols; c++) {
@@ -31,10 +43,12 @@ template <class S, class Link> __device__ __forceinline__ void linear_stream(con
             }
             return columns;
         },
-        (float4 *)shared, [&] { prefetch_next<Link::FOLLOWS ? 0 : S::next_bytes>(a.p[9]); },
+        (float4 *)shared, [&] { prefetch_next<S::next_bytes>(a.p[9]); },
         [&](uint32_t tile, uint32_t c, const float(&sums)[4]) {
             product_store<S>(
-                tile, c * TILE_TOKENS, n_tok, sums, row_scale, bias, [&](uint32_t t) { return rows.row(t); },
+                tile, c * TILE_TOKENS, read_again(n_tokens), sums,
+                NEAR ? near.row - deal().first * TILE_ROWS : row_scale, bias,
+                [&](uint32_t t) { return NEAR && !S::fold ? near.x + t : act_meta(rows.row(t), S::k); },
                 [&](uint32_t t) { return out + (uint64_t)t * S::out_stride; });
         });
 }
@@ -47,7 +61,7 @@ template <class S> __device__ void linear_panel(const Args<10> &a) {
         return [=, &a](uint32_t tile, uint32_t column, const float(&sums)[4]) {
             product_store<S>(
                 tile, column, n_tok, sums, (const float *)a.p[2], (const float *)a.p[3],
-                [&](uint32_t token) { return x + (uint64_t)token * S::x_pitch; },
+                [&](uint32_t token) { return act_meta(x + (uint64_t)token * S::x_pitch, S::k); },
                 [&](uint32_t token) { return out + (uint64_t)token * S::out_stride; });
             asm volatile("" ::: "memory"); // one after the other: registers are for sums
         };
@@ -60,7 +74,7 @@ template <class S> __device__ void linear(const Args<10> &a) {
     if constexpr (S::tiled) {
         linear_panel<S>(a);
     } else {
-        Alone<S::threads, S::format> alone;
+        Alone<S::threads> alone;
         linear_stream<S>(a, alone);
     }
 }

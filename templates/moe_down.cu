@@ -21,10 +21,12 @@ __device__ __forceinline__ void moe_down_item(const Args<7> &a, const ExpertItem
     const float *row_scale = (const float *)a.p[2] + (uint64_t)expert * S::n;
     const auto x_row = [&](uint32_t c) { return h + (uint64_t)item.pair(c) * S::x_pitch; };
     const auto out_row = [&](uint32_t c) { return out + (uint64_t)item.pair(c) * S::n; };
-    expert_product<S, TILES>(
-        w, block, n, shared, x_row, [&](uint32_t tile, uint32_t column, const float(&sums)[4]) {
-            product_store<Store>(tile, column, n, sums, row_scale, nullptr, x_row, out_row);
-        });
+    expert_product<S, TILES>(w, block, n, shared, x_row,
+                             [&](uint32_t tile, uint32_t column, const float(&sums)[4]) {
+                                 product_store<Store>(
+                                     tile, column, n, sums, row_scale, nullptr,
+                                     [&](uint32_t c) { return act_meta(x_row(c), S::k); }, out_row);
+                             });
 }
 
 template <class S> __device__ void moe_down(const Args<7> &a) {

@@ -16,11 +16,14 @@ __device__ __forceinline__ void moe_gate_up_item(const Args<7> &a, const ExpertI
     const auto out_row = [&](uint32_t c) { return out + (uint64_t)item.pair(c) * S::out_pitch; };
     if (block == 0)
         for (uint32_t i = threadIdx.x; i < n * STAGE_COLS; i += S::threads)
-            product_end_row<S>(x_row(i / STAGE_COLS), out_row(i / STAGE_COLS), w_bound, i % STAGE_COLS);
-    expert_product<S, TILES>(
-        w, block, n, shared, x_row, [&](uint32_t tile, uint32_t column, const float(&sums)[4]) {
-            product_store_gated<S>(tile, column, n, sums, row_scale, w_bound, x_row, out_row);
-        });
+            product_end_row<S>(act_meta(x_row(i / STAGE_COLS), S::k), out_row(i / STAGE_COLS), w_bound,
+                               i % STAGE_COLS);
+    expert_product<S, TILES>(w, block, n, shared, x_row,
+                             [&](uint32_t tile, uint32_t column, const float(&sums)[4]) {
+                                 product_store_gated<S>(
+                                     tile, column, n, sums, row_scale, row_scale + S::f, w_bound,
+                                     [&](uint32_t c) { return act_meta(x_row(c), S::k); }, out_row);
+                             });
 }
 
 template <class S> __device__ void moe_gate_up(const Args<7> &a) {

@@ -9,15 +9,16 @@ template <class S> struct NormRow {
     using Share = RowShare<S::hidden, S::threads>;
     static constexpr uint32_t EACH = Share::EACH, WIDTH = Share::WIDTH;
     static constexpr bool EARLY = EACH <= 2; // registers for weights before they are used
-    float x[EACH][WIDTH], branch[EACH][WIDTH], post[EACH][WIDTH], w[EACH][WIDTH];
+    NormValues<S::hidden, S::threads> values;
+    float branch[EACH][WIDTH], post[EACH][WIDTH];
 
     // Everything at once: one way to memory and back.
     __device__ __forceinline__ void load(const Args<7> &a, uint32_t token) {
         const uint64_t first = (uint64_t)token * S::hidden;
-        Share::load((const float *)a.p[0] + first, x);
+        Share::load((const float *)a.p[0] + first, values.x);
         if constexpr (S::has_branch) Share::load((const float *)a.p[1] + first, branch);
         if constexpr (S::has_post && EARLY) Share::load((const float *)a.p[2], post);
-        if constexpr (S::has_out && EARLY) Share::load((const float *)a.p[3], w);
+        if constexpr (S::has_out && EARLY) Share::load((const float *)a.p[3], values.w);
     }
 };
 
@@ -28,8 +29,8 @@ __device__ __forceinline__ void norm_add_branch(NormRow<S> &row, float *residual
     for (uint32_t j = 0; j < Row::EACH; j++)
 #pragma unroll
         for (uint32_t i = 0; i < Row::WIDTH; i++)
-            row.x[j][i] += S::has_post ? row.branch[j][i] * factor * row.post[j][i] : row.branch[j][i];
-    Row::Share::store(residual, row.x);
+            row.values.x[j][i] += S::has_post ? row.branch[j][i] * factor * row.post[j][i] : row.branch[j][i];
+    Row::Share::store(residual, row.values.x);
 }
 
 // `turn`: of the block's reductions so far, 0 or 1.
@@ -53,9 +54,11 @@ __device__ __forceinline__ void norm_add_row(const Args<7> &a, NormRow<S> &row, 
         norm_add_branch<S>(row, (float *)a.p[0] + (uint64_t)token * S::hidden, factor);
     }
     if constexpr (S::has_out) {
-        if constexpr (!Row::EARLY) Row::Share::load((const float *)a.p[3], row.w);
-        norm_store<S::hidden, S::threads, S::wide != 0>((uint8_t *)a.p[4] + (uint64_t)token * S::out_pitch,
-                                                        row.x, row.w, S::eps, partials, turn);
+        if constexpr (!Row::EARLY) Row::Share::load((const float *)a.p[3], row.values.w);
+        const RowStats all = block_stats<S::threads>(row.values.stats(), partials, turn);
+        turn ^= 1;
+        row.values.template store<S::wide != 0>((uint8_t *)a.p[4] + (uint64_t)token * S::out_pitch, all,
+                                                S::eps);
     }
 }
 

@@ -29,6 +29,7 @@ typedef struct {
     Arena *arena;
     const Plan *plan;
     uint32_t sm;
+    uint64_t shared_bytes;   // that a block may have
     const char *dir, *cache; // cache: NULL: none
     bool keep;
     Kernel *kernels;
@@ -174,16 +175,16 @@ static uint32_t number_before(Str log, const char *words) {
     return (uint32_t)n;
 }
 
-// A kernel that keeps values in memory is as fast as nobody planned: it is refused.
-static bool refuse(Codegen *c, uint32_t i, uint32_t bytes) {
+// A kernel that keeps values in memory is as fast as nobody planned: it is refused. So is one that no card
+// runs.
+static bool refuse(Codegen *c, uint32_t i, const char *why) {
     const PlanKernel *k = &c->plan->kernels[i];
     if (!c->refusals)
-        return diag_error(c->d, E_CODEGEN, SPAN_NONE,
-                          "kernel %s for sm_%u: %u registers are too few, %u bytes are spilled", k->name,
-                          c->sm, c->facts[i].registers, bytes);
+        return diag_error(c->d, E_CODEGEN, SPAN_NONE, "kernel %s for sm_%u with %u registers: %s", k->name,
+                          c->sm, c->facts[i].registers, why);
     PlanRefusal *items = ARENA_ARRAY(c->arena, PlanRefusal, c->refusals->n + 1);
     if (c->refusals->n) memcpy(items, c->refusals->items, c->refusals->n * sizeof *items);
-    items[c->refusals->n++] = (PlanRefusal){*k, arena_printf(c->arena, "spills %u bytes", bytes)};
+    items[c->refusals->n++] = (PlanRefusal){*k, why};
     c->refusals->items = items;
     return true;
 }
@@ -198,7 +199,12 @@ static bool check_facts(Codegen *c, uint32_t i) {
         return diag_error(c->d, E_CODEGEN, SPAN_NONE,
                           "kernel %s: ptxas does not say how many registers it has",
                           c->plan->kernels[i].name);
-    return !(stores || stack) || refuse(c, i, MAX(stores, stack));
+    if (stores || stack) return refuse(c, i, arena_printf(c->arena, "spills %u bytes", MAX(stores, stack)));
+    uint64_t shared = c->plan->kernels[i].shared_bytes + c->facts[i].static_bytes;
+    return shared <= c->shared_bytes ||
+           refuse(c, i,
+                  arena_printf(c->arena, "%llu bytes of shared memory of %llu", (unsigned long long)shared,
+                               (unsigned long long)c->shared_bytes));
 }
 
 static bool check_all(Codegen *c) {
@@ -242,10 +248,17 @@ static void make_image(Codegen *c) {
     c->out->facts = c->facts;
 }
 
-bool codegen_cuda(Arena *a, const Plan *p, uint32_t sm, const EmitOptions *o, CodeImages *out, Diags *d) {
+bool codegen_cuda(Arena *a, const Plan *p, uint32_t sm, uint64_t shared_bytes, const EmitOptions *o,
+                  CodeImages *out, Diags *d) {
     *out = (CodeImages){0};
-    Codegen c = {
-        .arena = a, .plan = p, .sm = sm, .keep = o->dir, .refusals = o->refusals, .out = out, .d = d};
+    Codegen c = {.arena = a,
+                 .plan = p,
+                 .sm = sm,
+                 .shared_bytes = shared_bytes,
+                 .keep = o->dir,
+                 .refusals = o->refusals,
+                 .out = out,
+                 .d = d};
     c.kernels = ARENA_ARRAY(a, Kernel, p->n_kernels + 1);
     c.facts = ARENA_ARRAY(a, KernelFacts, p->n_kernels + 1);
     c.dir = o->dir ? o->dir : folder_temporary(a, d);

@@ -10,5 +10,6 @@
 // ($XDG_CACHE_HOME/adallm or ~/.cache/adallm). o->dir keeps instance files, cubins and what ptxas said. The
 // same plan and compiler give the same bytes. Adds E_CODEGEN with the compiler's own words when it is missing
 // or fails. A kernel that spills registers to memory becomes one of o->refusals, or an error.
-bool codegen_cuda(Arena *a, const Plan *p, uint32_t sm, const EmitOptions *o, CodeImages *out, Diags *d);
+bool codegen_cuda(Arena *a, const Plan *p, uint32_t sm, uint64_t shared_bytes, const EmitOptions *o,
+                  CodeImages *out, Diags *d);
 #endif

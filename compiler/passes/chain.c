@@ -11,6 +11,7 @@ enum { PRODUCT_WORK = 6 };
 // A product takes over while its weights are on their way: this much of its first and last microseconds is
 // not lost when it does not begin with a launch.
 #define PRODUCT_HIDDEN_US 1.9
+#define MEETING_US        1.6 // until the last block has come and all know it
 
 static const SpecField *field(const PlanKernel *k, const char *key) {
     for (uint32_t i = 0; i < k->n_spec; i++)
@@ -75,13 +76,22 @@ static const char *chain_name(const Chainer *x, const PlanKernel *k) {
     return name;
 }
 
+// Stages that a warp asks for before the blocks have met: what memory delivers meanwhile. More would stand in
+// the way of the words that tell who has come.
+static uint64_t early_stages(const Target *t) {
+    enum { WARPS = 16, STAGE_BYTES = 576 };
+    double bytes = MEETING_US * 1e3 * t->dram_gbs / t->units;
+    return MAX(1u, (uint64_t)(bytes / (WARPS * STAGE_BYTES) + 0.5));
+}
+
 // The kernel of these launches; NO_ID: none, since its code does not fit.
 static uint32_t intern(Chainer *x, const PlanLaunch *l, uint32_t n) {
     Plan *p = x->p;
     PlanKernel *parts = ARENA_ARRAY(x->c->arena, PlanKernel, n);
-    SpecField *grid = ARENA_NEW(x->c->arena, SpecField);
-    PlanKernel k = {.template_ = "chain", .spec = grid, .n_spec = 1, .parts = parts, .n_parts = n};
-    *grid = (SpecField){.key = "grid", .kind = 'u', .u = x->c->target->units};
+    SpecField *spec = ARENA_ARRAY(x->c->arena, SpecField, 2);
+    PlanKernel k = {.template_ = "chain", .spec = spec, .n_spec = 2, .parts = parts, .n_parts = n};
+    spec[0] = (SpecField){.key = "grid", .kind = 'u', .u = x->c->target->units};
+    spec[1] = (SpecField){.key = "early", .kind = 'u', .u = early_stages(x->c->target)};
     for (uint32_t i = 0; i < n; i++) {
         parts[i] = p->kernels[l[i].kernel];
         k.threads = MAX(k.threads, parts[i].threads);

@@ -8,7 +8,7 @@
 
 static bool cuda_emit(const Target *t, Arena *a, const Plan *p, const EmitOptions *o, CodeImages *out,
                       Diags *d) {
-    return codegen_cuda(a, p, t->sm, o, out, d);
+    return codegen_cuda(a, p, t->sm, t->shared_bytes, o, out, d);
 }
 
 // name, what, sm, SMs, boost GHz, effective GB/s, L2 MiB, memory GiB, TFLOPS fp16 with fp32 sums, with fp16

@@ -11,12 +11,13 @@ enum {
     STAGE_COLS = 64,
     SLICES = 8,
     GROUP_WARPS = 8,
-    PART_BYTES = 4096, // partial sums of a row tile and 8 tokens: 8 slices, a float4 a lane
-    STREAM_SHARED_MAX = 96 << 10,
+    PART_BYTES = 4096,            // partial sums of a row tile and 8 tokens: 8 slices, a float4 a lane
+    STREAM_SHARED_MAX = 96 << 10, // more would leave too little of an SM to L1
+    STREAM_STATIC_MAX = 6 << 10,  // of shared memory, beside the sums and rows
     WORK_COUNTERS_BYTES = 64 << 10,
     WORK_COUNTERS = 16384 - 32, // the last line is where chains meet
     WORK_MAX = 64 << 20,
-    FOLD_TOKENS = 2 // more rows to norm cost every block more than one launch
+    FOLD_TOKENS = 4 // more rows to norm cost every block more than one launch
 };
 
 // Of an H100 at 1.98 GHz; other clocks scale them.
@@ -64,9 +65,11 @@ static void schedule(KernelChoice *c, uint32_t tiled, uint32_t cols, uint32_t gr
 
 // Row tiles between two reductions, a multiple of `groups`, whose partial sums fit shared memory: all of a
 // block's, or half of what fits, as the next round then fills the other half. `rows_bytes` are spoken for.
-static uint32_t stream_round(uint64_t per_block, uint32_t cols, uint32_t groups, uint64_t rows_bytes,
-                             uint64_t *shared) {
-    uint64_t each = (uint64_t)cols * PART_BYTES, most = (STREAM_SHARED_MAX - rows_bytes) / each;
+static uint32_t stream_round(const Target *t, uint64_t per_block, uint32_t cols, uint32_t groups,
+                             uint64_t rows_bytes, uint64_t *shared) {
+    uint64_t each = (uint64_t)cols * PART_BYTES,
+             most =
+                 (MIN(t->shared_bytes - STREAM_STATIC_MAX, (uint64_t)STREAM_SHARED_MAX) - rows_bytes) / each;
     uint64_t round = round_up(per_block, groups);
     if (round <= most) {
         *shared = round * each;
@@ -90,8 +93,8 @@ static void stream_candidate(const Product *p, uint64_t per_block, uint32_t grou
     uint32_t cols = p->ask->bucket <= 8 ? 1 : 2;
     uint64_t rows_bytes = fold * ask_u(p->ask, "x_pitch");
     KernelChoice c = {.grid = (uint32_t)div_up(p->tiles, per_block), .threads = groups * GROUP_WARPS * 32};
-    if (rows_bytes > STREAM_SHARED_MAX / 2) return;
-    schedule(&c, 0, cols, groups, stream_round(per_block, cols, groups, rows_bytes, &c.shared_bytes));
+    if (rows_bytes > p->t->shared_bytes / 2) return;
+    schedule(&c, 0, cols, groups, stream_round(p->t, per_block, cols, groups, rows_bytes, &c.shared_bytes));
     choice_add(&c, "parts", 1);
     choice_add(&c, "per_sm", 1);
     choice_add(&c, "fold", fold);
@@ -195,7 +198,7 @@ static void expert_stream(const Product *p, uint64_t topk, double active) {
     uint64_t units_per_expert = MAX(1, div_up(p->t->units, topk));
     uint32_t groups = p->tiles > units_per_expert ? 2 : 1;
     uint64_t per_unit = round_up(div_up(p->tiles, units_per_expert), groups), shared;
-    uint32_t round = stream_round(per_unit, 1, groups, 0, &shared);
+    uint32_t round = stream_round(p->t, per_unit, 1, groups, 0, &shared);
     uint64_t blocks = div_up(p->tiles, round);
     KernelChoice c = {.grid = (uint32_t)MIN((uint64_t)p->ask->bucket * topk * blocks, (uint64_t)p->t->units),
                       .threads = groups * GROUP_WARPS * 32,

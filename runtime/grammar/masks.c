@@ -12,7 +12,8 @@
 enum {
     WIDE_PART =
         16, // of the nodes below the bytes that may follow: from a 16th on a state is of the second kind
-    CACHE_FROM = 256 // steps of walking from which a mask is worth keeping
+    CACHE_FROM = 256,   // steps of walking from which a mask is worth keeping
+    STEPS_MAX = 4 << 20 // steps of walking for one mask: about 0.2 s
 };
 
 GrammarMasks *grammar_masks_new(const GrammarVocab *v, size_t bytes_max) {
@@ -21,6 +22,7 @@ GrammarMasks *grammar_masks_new(const GrammarVocab *v, size_t bytes_max) {
     walker_init(&m->w);
     cache_init(&m->cache, bytes_max);
     m->sets = xmalloc((v->len_max + 1) * sizeof *m->sets);
+    m->states = xmalloc((v->len_max + 1) * sizeof *m->states);
     m->frame_name = xmalloc(WALK_FRAMES_MAX * sizeof *m->frame_name);
     m->outside_mask = xmalloc(v->n_words * sizeof *m->outside_mask);
     return m;
@@ -31,6 +33,7 @@ void grammar_masks_free(GrammarMasks *m) {
     walker_free(&m->w);
     cache_free(&m->cache);
     free(m->sets);
+    free(m->states);
     free(m->frame_name);
     free(m->outside_mask);
     free(m->exits);
@@ -86,7 +89,7 @@ static void wide_key(const Grammar *g, uint16_t state, Key *k) {
 
 // ---- walking ---------------------------------------------------------------------------------------------
 static Walk walk_begin(GrammarMasks *m, uint32_t *mask) {
-    return (Walk){.v = m->v, .w = &m->w, .mask = mask, .sets = m->sets};
+    return (Walk){.v = m->v, .w = &m->w, .mask = mask, .sets = m->sets, .states = m->states};
 }
 
 // Nodes below the bytes that may follow in this state.
@@ -106,12 +109,11 @@ static ParseSet returns_of(GrammarMasks *m, const Parse *parses, uint32_t n) {
     return s;
 }
 
-static uint64_t go_on_at(GrammarMasks *m, uint32_t node, ParseSet returns, uint32_t *mask) {
+static void go_on_at(GrammarMasks *m, uint32_t node, ParseSet returns, uint32_t *mask) {
     const GrammarVocab *v = m->v;
-    if (!returns.n || v->past[node] == node + 1) return 0;
+    if (!returns.n || v->past[node] == node + 1) return;
     Walk k = walk_begin(m, mask);
     walk_nodes(&k, node + 1, v->past[node], returns);
-    return k.n_steps + 1;
 }
 
 // ---- strings ---------------------------------------------------------------------------------------------
@@ -124,7 +126,7 @@ static void add_inside(const GrammarMasks *m, const StringSet *set, uint32_t roo
 }
 
 // Parses in one state of one string with one count; `room` more characters may come, `need` must.
-static uint64_t add_string(GrammarMasks *m, const Parse *parses, uint32_t n, uint32_t *mask) {
+static void add_string(GrammarMasks *m, const Parse *parses, uint32_t n, uint32_t *mask) {
     const Grammar *g = m->w.g;
     const GrammarVocab *v = m->v;
     const Counted *c = &g->counted[g->counted_of[parses[0].state]];
@@ -132,29 +134,36 @@ static uint64_t add_string(GrammarMasks *m, const Parse *parses, uint32_t n, uin
     uint32_t count = parses[0].count, need = c->count_min > count ? c->count_min - count : 0;
     uint32_t room = c->count_max == NFA_NO_END ? NFA_NO_END - 1 : c->count_max - count;
     uint32_t n_frames = m->w.n_frames;
-    uint64_t n_steps = 0;
+    m->w.n_steps += CACHE_FROM;
     add_inside(m, set, room, mask);
     ParseSet returns = returns_of(m, parses, n);
     for (size_t i = 0; i < set->n_exits; i++) {
         StringExit e = set->exits[i];
         if (e.count < need || e.count > room) continue;
-        for (uint32_t id = v->token[e.node]; id != VOCAB_NONE; id = v->same[id]) mask_set(mask, id);
-        n_steps += go_on_at(m, e.node, returns, mask);
+        mask_set_node(mask, v, e.node);
+        go_on_at(m, e.node, returns, mask);
     }
     set_drop(&m->w, &returns);
     m->w.n_frames = n_frames;
-    return n_steps + CACHE_FROM;
 }
 
 // ---- wide states -----------------------------------------------------------------------------------------
-static void on_leave(void *user, uint32_t node, const ParseSet *s) {
+static void on_leave(void *user, uint32_t node) {
     GrammarMasks *m = user;
-    if (!s->outside || m->v->past[node] == node + 1) return;
+    if (m->v->past[node] == node + 1) return; // nothing can come behind
     if (m->n_exits == m->cap_exits) {
         m->cap_exits = MAX(m->cap_exits * 2, 1024u);
         m->exits = xrealloc(m->exits, m->cap_exits, sizeof *m->exits);
     }
     m->exits[m->n_exits++] = node;
+}
+
+static void take_cached(GrammarMasks *m, const CacheEntry *e) {
+    memcpy(m->outside_mask, e->mask, e->n_words * sizeof *e->mask);
+    if (e->n_exits > m->cap_exits) m->exits = xrealloc(m->exits, m->cap_exits = e->n_exits, sizeof *m->exits);
+    if (e->n_exits) memcpy(m->exits, e->exits, e->n_exits * sizeof *e->exits);
+    m->n_exits = e->n_exits;
+    m->w.n_steps += e->n_steps; // as if it were walked: what is refused must not depend on the cache
 }
 
 // What stays inside of the rule of this state, whatever it returns to. In m->outside_mask and m->exits; the
@@ -164,26 +173,24 @@ static uint32_t find_inside(GrammarMasks *m, uint16_t state) {
     wide_key(m->w.g, state, &key);
     const CacheEntry *e = cache_find(&m->cache, key.bytes, key.len);
     if (e) {
-        memcpy(m->outside_mask, e->mask, e->n_words * sizeof *e->mask);
-        m->n_exits = 0;
-        if (e->n_exits > m->cap_exits)
-            m->exits = xrealloc(m->exits, m->cap_exits = e->n_exits, sizeof *m->exits);
-        if (e->n_exits) memcpy(m->exits, e->exits, e->n_exits * sizeof *e->exits);
-        m->n_exits = e->n_exits;
+        take_cached(m, e);
         return e->deepest;
     }
-    ParseSet s = set_begin(&m->w);
-    set_add(&m->w, &s, (Parse){.frame = FRAME_OUTSIDE, .state = state});
+    uint64_t before = m->w.n_steps;
     memset(m->outside_mask, 0, m->v->n_words * sizeof *m->outside_mask);
     m->n_exits = 0;
     m->w.deepest = 0;
     Walk k = walk_begin(m, m->outside_mask);
-    k.on_node = on_leave;
+    k.on_leave = on_leave;
     k.user = m;
-    walk_nodes(&k, 0, m->v->n_nodes, s);
-    set_drop(&m->w, &s);
-    cache_add(&m->cache, key.bytes, key.len, m->outside_mask, m->v->n_words, m->exits, m->n_exits,
-              m->w.deepest);
+    walk_inside(&k, state);
+    CacheEntry made = {.n_words = m->v->n_words,
+                       .mask = m->outside_mask,
+                       .n_exits = m->n_exits,
+                       .exits = m->exits,
+                       .deepest = m->w.deepest,
+                       .n_steps = m->w.n_steps - before};
+    if (!walker_is_spent(&m->w)) cache_add(&m->cache, key.bytes, key.len, &made);
     return m->w.deepest;
 }
 
@@ -216,27 +223,23 @@ static uint32_t take_alike(Parse *parses, uint32_t *n, Parse *out) {
     return n_out;
 }
 
-// The steps that it took.
-static uint64_t add_parses(GrammarMasks *m, const ParseSet *all, uint32_t *mask) {
+static void add_parses(GrammarMasks *m, const ParseSet *all, uint32_t *mask) {
     Walker *w = &m->w;
     Parse left[GRAMMAR_CONFIGS_MAX], alike[GRAMMAR_CONFIGS_MAX];
     uint32_t n_left = all->n;
-    uint64_t n_steps = 0;
     if (n_left) memcpy(left, &w->parses[all->first], n_left * sizeof *left);
     ParseSet narrow = set_begin(w);
-    while (n_left) {
+    while (n_left && !walker_is_spent(w)) {
         uint32_t n = take_alike(left, &n_left, alike);
         bool string = w->g->counted_of[alike[0].state] != STATE_NONE, done = string;
-        if (string) n_steps += add_string(m, alike, n, mask);
-        if (!string && width(m, alike[0].state) >= m->v->n_nodes / WIDE_PART + 1) {
+        if (string)
+            add_string(m, alike, n, mask);
+        else if (width(m, alike[0].state) >= m->v->n_nodes / WIDE_PART + 1)
             done = add_wide(m, alike, n, mask);
-            n_steps += CACHE_FROM;
-        }
         for (uint32_t i = 0; i < n && !done; i++) set_add(w, &narrow, alike[i]);
     }
     Walk k = walk_begin(m, mask);
     if (narrow.n) walk_nodes(&k, 0, m->v->n_nodes, narrow);
-    return n_steps + k.n_steps;
 }
 
 static bool any_bit(const uint32_t *mask, uint32_t n_words) {
@@ -259,9 +262,16 @@ bool grammar_mask(GrammarMasks *m, const GrammarState *s, uint32_t *mask) {
     memset(mask, 0, v->n_words * sizeof *mask);
     if (s->ended) return false;
     ParseSet set = state_load(m, s);
-    uint64_t n_steps = add_parses(m, &set, mask);
+    m->w.n_steps = 0;
+    m->w.n_steps_max = STEPS_MAX;
+    add_parses(m, &set, mask);
+    m->w.n_steps_max = UINT64_MAX;
+    if (m->w.n_steps > STEPS_MAX) {
+        memset(mask, 0, v->n_words * sizeof *mask);
+        return false;
+    }
     for (size_t i = 0; i < v->n_eos && s->can_end; i++) mask_set(mask, v->eos[i]);
-    if (key.len && n_steps >= CACHE_FROM)
-        cache_add(&m->cache, key.bytes, key.len, mask, v->n_words, NULL, 0, 0);
+    CacheEntry made = {.n_words = v->n_words, .mask = mask};
+    if (key.len && m->w.n_steps >= CACHE_FROM) cache_add(&m->cache, key.bytes, key.len, &made);
     return any_bit(mask, v->n_words);
 }

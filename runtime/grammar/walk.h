@@ -34,8 +34,9 @@ typedef struct {
     Parse *parses;
     Frame *frames;
     uint32_t n_parses, n_frames;
-    bool exact_counts; // count characters even where their number changes nothing
-    uint32_t deepest;  // frames that were needed at once, at most; the caller sets it to 0
+    bool exact_counts;             // count characters even where their number changes nothing
+    uint32_t deepest;              // frames that were needed at once, at most; the caller sets it to 0
+    uint64_t n_steps, n_steps_max; // of single parses; walks stop beyond n_steps_max
 } Walker;
 enum { WALK_PARSES_MAX = 1 << 16, WALK_FRAMES_MAX = 1 << 16 };
 
@@ -50,19 +51,23 @@ void set_close(Walker *w, ParseSet *s);
 void set_drop(Walker *w, const ParseSet *s); // this one and all above
 uint32_t frame_depth(const Walker *w, uint32_t frame);
 
+static inline bool walker_is_spent(const Walker *w) { return w->n_steps > w->n_steps_max; }
 ParseSet walker_step(Walker *w, const ParseSet *from, uint8_t byte);
 
-// Called where a walk comes to a node with a set that is not empty. False: not below this node.
+// A walk of the tree: nodes to which some parse leads. Whoever walks fills v, w and sets, and what it wants.
 typedef struct {
     const GrammarVocab *v;
     Walker *w;
-    uint32_t *mask;                                                // tokens that are reached are set here
-    void (*on_node)(void *user, uint32_t node, const ParseSet *s); // NULL: nobody asks
+    ParseSet *sets;   // [len_max + 1] by depth
+    uint16_t *states; // [len_max + 1] by depth; for walk_inside
+    uint32_t *mask;   // tokens that are reached are set here; NULL: nobody asks
+    void (*on_node)(void *user, uint32_t node, const ParseSet *s); // of every node; NULL: nobody asks
+    void (*on_leave)(void *user, uint32_t node);                   // where a rule over FRAME_OUTSIDE ends
     void *user;
-    ParseSet *sets; // [len_max + 1] by depth
-    uint64_t n_steps;
 } Walk;
 // All nodes in [begin, end), a run of siblings with all below them; `s`, the topmost set, is that at their
 // parent, and stays.
 void walk_nodes(Walk *k, uint32_t begin, uint32_t end, ParseSet s);
+// The whole tree from one state over FRAME_OUTSIDE, which is in no counted string.
+void walk_inside(Walk *k, uint16_t state);
 #endif

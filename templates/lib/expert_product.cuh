@@ -5,6 +5,7 @@
 #include "templates/lib/experts.cuh"
 #include "templates/lib/link.cuh"
 #include "templates/lib/panel.cuh"
+#include "templates/lib/stream.cuh"
 
 // The row tiles of a unit in decode form: of one round.
 template <uint32_t MOST_> struct ExpertRound {
@@ -41,9 +42,8 @@ __device__ __forceinline__ void expert_product(const uint8_t *w, uint32_t block,
         });
     } else {
         const uint32_t lane = threadIdx.x % 32, first = block * S::round;
-        Alone<S::threads, S::format> alone;
-        stream_tiles<Stream<S::format, S::k, S::cols, S::groups>, S::round>(
-            w, ExpertRound<S::round>{first, min(S::round, TILES - first)}, alone,
+        stream_tiles<Stream<S::format, S::k, S::cols, S::groups>, S::round, Alone<S::threads>>(
+            w, ExpertRound<S::round>{first, min(S::round, TILES - first)},
             [&] {
                 StreamColumns<S::cols> columns;
 #pragma unroll

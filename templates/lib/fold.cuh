@@ -16,31 +16,42 @@ template <class S, bool FOLD = (S::fold != 0)> struct ProductRows {
 // `fold` rows at the end of the block's shared memory. As many threads a row as norm_add has: same bits.
 template <class S> struct ProductRows<S, true> {
     static constexpr uint32_t THREADS = norm_threads(S::k);
-    using Share = RowShare<S::k, THREADS>;
+    using Values = NormValues<S::k, THREADS>;
     static constexpr uint32_t PITCH = act_pitch(S::k, false);
     static_assert(S::norm && !S::tiled, "only a decode form makes rows, where no one else reads them");
     static_assert(S::threads >= THREADS, "a thread for each share of a row");
     const float *residual;
-    float x[Share::EACH][Share::WIDTH], w[Share::EACH][Share::WIDTH];
+    Values row0;
 
     // Asks for the first row before the count is known: a single one does not wait for it.
     __device__ __forceinline__ void open(const void *, const void *residual_rows, const void *norm_w) {
         residual = (const float *)residual_rows;
         if (threadIdx.x >= THREADS) return;
-        Share::load(residual, x);
-        Share::load((const float *)norm_w, w);
+        Values::Share::load(residual, row0.x);
+        Values::Share::load((const float *)norm_w, row0.w);
     }
-    // All threads of the block.
+    // All threads of the block. The rows are read twice, the second time from L1: one barrier for all of
+    // them.
     __device__ __forceinline__ void make(uint32_t n_tok) {
-        __shared__ BlockPartials partials;
-        uint32_t turn = 0;
-#pragma unroll
-        for (uint32_t t = 0; t < S::fold; t++) {
-            if (t >= n_tok || threadIdx.x >= THREADS) break;
-            if (t) Share::load(residual + t * S::k, x); // earlier would cost registers
-            norm_store<S::k, THREADS, false>(place(t), x, w, S::eps, partials, turn);
+        __shared__ BlockPartials partials[S::fold];
+        if (threadIdx.x < THREADS) {
+            each(n_tok,
+                 [&](uint32_t t, const Values &v) { block_stats_leave<THREADS>(v.stats(), partials[t], 0); });
+            sync_threads<THREADS>();
+            each(n_tok, [&](uint32_t t, Values &v) {
+                v.template store<false>(place(t), block_stats_take<THREADS>(partials[t], 0), S::eps);
+            });
         }
         __syncthreads();
+    }
+    template <class Use> __device__ __forceinline__ void each(uint32_t n_tok, Use use) {
+#pragma unroll
+        for (uint32_t t = S::fold; t-- > 0;) {
+            if (t >= max(n_tok, 1u)) continue;
+            Values v = row0;
+            if (t) Values::Share::load(residual + t * S::k, v.x);
+            use(t, v);
+        }
     }
     __device__ __forceinline__ const uint8_t *row(uint32_t t) const { return place(t); }
     static __device__ __forceinline__ uint8_t *place(uint32_t t) {

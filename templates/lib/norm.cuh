@@ -13,32 +13,34 @@ __device__ __forceinline__ float norm_factor(float squares, uint32_t n, float ep
     return rsqrtf(squares / (float)n + eps);
 }
 
-// Writes norm(x) * w as an act row at `out`; x is overwritten. `turn`: of the block's reductions so far, 0 or
-// 1. The bits depend on K, THREADS and the values alone: a row is the same whichever kernel makes it.
-template <uint32_t K, uint32_t THREADS, bool WIDE>
-__device__ __forceinline__ void
-norm_store(void *out, float (&x)[RowShare<K, THREADS>::EACH][RowShare<K, THREADS>::WIDTH],
-           const float (&w)[RowShare<K, THREADS>::EACH][RowShare<K, THREADS>::WIDTH], float eps,
-           BlockPartials &partials, uint32_t &turn) {
+// A row of K values, and the weights, as THREADS threads hold them.
+template <uint32_t K, uint32_t THREADS> struct NormValues {
     using Share = RowShare<K, THREADS>;
+    float x[Share::EACH][Share::WIDTH], w[Share::EACH][Share::WIDTH];
+
     // The largest magnitude and the sum before the factor is known: one barrier for all three.
-    RowStats stats = {0, 0, 0};
+    __device__ __forceinline__ RowStats stats() const {
+        RowStats s = {0, 0, 0};
 #pragma unroll
-    for (uint32_t j = 0; j < Share::EACH; j++)
+        for (uint32_t j = 0; j < Share::EACH; j++)
 #pragma unroll
-        for (uint32_t i = 0; i < Share::WIDTH; i++) {
-            const float y = fabsf(x[j][i] * w[j][i]);
-            stats.squares = fmaf(x[j][i], x[j][i], stats.squares);
-            stats.most = __uint_as_float(max(__float_as_uint(stats.most), __float_as_uint(y)));
-            stats.l1 += y;
-        }
-    stats = block_stats<THREADS>(stats, partials, turn);
-    turn ^= 1;
-    const float factor = norm_factor(stats.squares, K, eps);
+            for (uint32_t i = 0; i < Share::WIDTH; i++) {
+                const float y = fabsf(x[j][i] * w[j][i]);
+                s.squares = fmaf(x[j][i], x[j][i], s.squares);
+                s.most = __uint_as_float(max(__float_as_uint(s.most), __float_as_uint(y)));
+                s.l1 += y;
+            }
+        return s;
+    }
+    // Writes norm(x) * w as an act row at `out`; x is overwritten. `all`: stats() of all threads. The bits
+    // depend on K, THREADS and the values alone: a row is the same whichever kernel makes it.
+    template <bool WIDE> __device__ __forceinline__ void store(void *out, const RowStats &all, float eps) {
+        const float factor = norm_factor(all.squares, K, eps);
 #pragma unroll
-    for (uint32_t j = 0; j < Share::EACH; j++)
+        for (uint32_t j = 0; j < Share::EACH; j++)
 #pragma unroll
-        for (uint32_t i = 0; i < Share::WIDTH; i++) x[j][i] = x[j][i] * factor * w[j][i];
-    act_store<K, THREADS, WIDE>(out, x, stats.most * factor, stats.l1 * factor);
-}
+            for (uint32_t i = 0; i < Share::WIDTH; i++) x[j][i] = x[j][i] * factor * w[j][i];
+        act_store<K, THREADS, WIDE>(out, x, all.most * factor, all.l1 * factor);
+    }
+};
 #endif

@@ -5,12 +5,25 @@
 #include "templates/lib/math.cuh"
 #include "templates/lib/stage.cuh"
 
+// What the end of a decode product multiplies with, in shared memory before it is needed: factors of ROWS
+// rows, and what stands behind the halves of the tokens' rows.
+template <uint32_t ROWS, uint32_t TOKENS> struct ProductFactors {
+    float row[ROWS];
+    ActMeta x[TOKENS];
+    __device__ __forceinline__ void fetch_row(uint32_t i, const float *from) {
+        cp_async_4(shared_address(row + i), from);
+    }
+    __device__ __forceinline__ void fetch_x(uint32_t i, const ActMeta *from) {
+        cp_async_16(shared_address(x + i), from);
+    }
+};
+
 // The sums leave as f32 [column, stride], y = sum * row_scale * the token's scale + bias, capped;
-// with S::add on top of what is there. x_row(column), out_row(column): rows of a column below `n_columns`.
-template <class S, class XRow, class OutRow>
+// with S::add on top of what is there. meta(column), out_row(column): of a column below `n_columns`.
+template <class S, class Meta, class OutRow>
 __device__ __forceinline__ void product_store(uint32_t tile, uint32_t column, uint32_t n_columns,
                                               const float (&sums)[4], const float *row_scale,
-                                              const float *bias, XRow x_row, OutRow out_row) {
+                                              const float *bias, Meta meta, OutRow out_row) {
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
     float scale[2], add[2] = {0, 0};
 #pragma unroll
@@ -23,7 +36,7 @@ __device__ __forceinline__ void product_store(uint32_t tile, uint32_t column, ui
     for (uint32_t e = 0; e < 2; e++) {
         const uint32_t token = column + 2 * q + e;
         if (token >= n_columns) continue;
-        const float x_scale = act_meta(x_row(token), S::k)->scale;
+        const float x_scale = meta(token)->scale;
         float *out = out_row(token);
 #pragma unroll
         for (uint32_t h = 0; h < 2; h++) {
@@ -56,22 +69,23 @@ template <Act A> __device__ __forceinline__ float gated(float gate, float up) {
 }
 
 // Tiles of pairs: rows 0-7 are gates, 8-15 the ups of the same outputs. They leave as halves of act rows.
-template <class S, class XRow, class OutRow>
+template <class S, class Meta, class OutRow>
 __device__ __forceinline__ void product_store_gated(uint32_t tile, uint32_t column, uint32_t n_columns,
-                                                    const float (&sums)[4], const float *row_scale,
-                                                    float w_bound, XRow x_row, OutRow out_row) {
+                                                    const float (&sums)[4], const float *gate_scales,
+                                                    const float *up_scales, float w_bound, Meta meta,
+                                                    OutRow out_row) {
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, q = lane % 4, i = tile * 8 + g;
     if (i >= S::f) return;
-    const float gate_scale = row_scale[i] * stage_factor(S::format),
-                up_scale = row_scale[S::f + i] * stage_factor(S::format);
+    const float gate_scale = gate_scales[i] * stage_factor(S::format),
+                up_scale = up_scales[i] * stage_factor(S::format);
 #pragma unroll
     for (uint32_t e = 0; e < 2; e++) {
         const uint32_t token = column + 2 * q + e;
         if (token >= n_columns) continue;
-        const ActMeta *meta = act_meta(x_row(token), S::k);
-        const float x_scale = meta->scale;
+        const ActMeta *x = meta(token);
+        const float x_scale = x->scale;
         float most;
-        const float out_scale = gated_scale(meta->l1, w_bound, &most);
+        const float out_scale = gated_scale(x->l1, w_bound, &most);
         const float y = gated<S::act>(sums[e] * gate_scale * x_scale, sums[2 + e] * up_scale * x_scale);
         ((uint16_t *)out_row(token))[i] = cvt_rn_f16_f32(y / out_scale);
     }
@@ -79,14 +93,14 @@ __device__ __forceinline__ void product_store_gated(uint32_t tile, uint32_t colu
 
 // What stands behind the halves of a row of gated values, by the threads of one block.
 template <class S>
-__device__ __forceinline__ void product_end_row(const void *x_row, void *out_row, float w_bound, uint32_t i) {
+__device__ __forceinline__ void product_end_row(const ActMeta *x, void *out_row, float w_bound, uint32_t i) {
     constexpr uint32_t PADDING = act_halves(S::f) - S::f;
     if constexpr (PADDING != 0)
         if (i < PADDING) ((uint16_t *)out_row)[S::f + i] = 0;
     if (i) return;
     float most;
     ActMeta meta = {};
-    meta.scale = gated_scale(act_meta(x_row, S::k)->l1, w_bound, &most);
+    meta.scale = gated_scale(x->l1, w_bound, &most);
     meta.l1 = most * S::f;
     *act_meta(out_row, S::f) = meta;
 }

@@ -65,6 +65,10 @@ __device__ __forceinline__ void prefetch_global_l2(const void *p) {
 __device__ __forceinline__ void cp_async_16(uint32_t shared, const void *global) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
 }
+__device__ __forceinline__ void cp_async_4(uint32_t shared, const void *global) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared), "l"(global) : "memory");
+}
+__device__ __forceinline__ void cp_async_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> __device__ __forceinline__ void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
@@ -80,10 +84,8 @@ __device__ __forceinline__ uint32_t atom_add_acq_rel_gpu(uint32_t *p, uint32_t x
     return d;
 }
 
-__device__ __forceinline__ uint32_t atom_add_release_gpu(uint32_t *p, uint32_t x) {
-    uint32_t d;
-    asm volatile("atom.add.release.gpu.global.u32 %0, [%1], %2;" : "=r"(d) : "l"(p), "r"(x) : "memory");
-    return d;
+__device__ __forceinline__ void red_add_release_gpu(uint32_t *p, uint32_t x) {
+    asm volatile("red.add.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(x) : "memory");
 }
 __device__ __forceinline__ uint32_t ld_acquire_gpu(const uint32_t *p) {
     uint32_t d;
@@ -109,6 +111,12 @@ __device__ __forceinline__ uint32_t block_index() {
     uint32_t d;
     asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(d));
     return d;
+}
+
+// *p, which the block read before: a look into L1 instead of a register in between.
+template <class T> __device__ __forceinline__ T read_again(const T *p) {
+    asm volatile("" : "+l"(p));
+    return *p;
 }
 
 __device__ __forceinline__ uint32_t thread_index() {

@@ -52,21 +52,30 @@ __device__ __forceinline__ float block_sum(float v, BlockPartials &p, uint32_t t
 struct RowStats {
     float squares, most, l1; // sum of squares; largest magnitude and sum of magnitudes, of other values
 };
+// In two halves: every thread leaves what it has, then, behind sync_threads(), gets what all have.
 template <uint32_t THREADS>
-__device__ __forceinline__ RowStats block_stats(RowStats v, BlockPartials &p, uint32_t turn) {
-    constexpr uint32_t WARPS = THREADS / 32, WIDTH = power_of_two_above(WARPS);
+__device__ __forceinline__ void block_stats_leave(RowStats v, BlockPartials &p, uint32_t turn) {
     v.squares = warp_sum(v.squares), v.most = warp_max(v.most), v.l1 = warp_sum(v.l1);
-    if constexpr (WARPS == 1) return v;
-    const uint32_t lane = threadIdx.x % 32, place = lane % WIDTH;
-    if (lane == 0) {
+    if (threadIdx.x % 32 == 0) {
         p.sum[turn][threadIdx.x / 32] = v.squares;
         p.row[turn][threadIdx.x / 32] = make_float2(v.most, v.l1);
     }
-    sync_threads<THREADS>();
+}
+template <uint32_t THREADS>
+__device__ __forceinline__ RowStats block_stats_take(const BlockPartials &p, uint32_t turn) {
+    constexpr uint32_t WARPS = THREADS / 32, WIDTH = power_of_two_above(WARPS);
+    const uint32_t place = threadIdx.x % 32 % WIDTH;
     const bool some = place < WARPS;
     const float2 row = some ? p.row[turn][place] : make_float2(0, 0);
+    RowStats v;
     v.squares = warp_sum<WIDTH>(some ? p.sum[turn][place] : 0);
     v.most = warp_max(row.x), v.l1 = warp_sum<WIDTH>(row.y);
     return v;
+}
+template <uint32_t THREADS>
+__device__ __forceinline__ RowStats block_stats(RowStats v, BlockPartials &p, uint32_t turn) {
+    block_stats_leave<THREADS>(v, p, turn);
+    sync_threads<THREADS>();
+    return block_stats_take<THREADS>(p, turn);
 }
 #endif

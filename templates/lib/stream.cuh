@@ -9,18 +9,6 @@ constexpr uint32_t PART_BYTES = SLICES * 512; // partial sums of a row tile and 
 
 template <bool VALUE> struct Constant { static constexpr bool value = VALUE; };
 
-// Stages on their way to a warp.
-template <Format F> struct StreamRing {
-    static constexpr uint32_t SLOTS = F == FORMAT_NVFP4 ? 8 : 2;
-    Stage<F> slot[SLOTS];
-};
-
-// Where a warp begins: its first stages, one after the other at `at`; 0 where it has no row tile.
-struct StreamStart {
-    const uint8_t *at;
-    uint32_t stages;
-};
-
 // Stages in flight a warp: as many as wanted, or fewer (more than half) where a slice of `most` stages then
 // leaves less of its last chunk empty.
 __host__ __device__ constexpr uint32_t stream_depth(uint32_t most, uint32_t wanted) {
@@ -72,14 +60,6 @@ template <Format F, uint32_t K, uint32_t COLS_, uint32_t GROUPS_> struct Stream 
         STAGES / SLICES >= 4 ? STAGES / SLICES : MOST; // of a slice; a short rest is cheap
     static constexpr uint32_t DEPTH = stream_depth(LEAST, F == FORMAT_NVFP4 ? (COLS > 1 ? 4 : 8) : 2);
     static constexpr bool EVEN = STAGES % (SLICES * DEPTH) == 0; // every chunk is full
-    static_assert(DEPTH <= StreamRing<F>::SLOTS, "a slot for every stage in flight");
-
-    static __device__ __forceinline__ StreamStart start(const void *w, const StreamShare &share) {
-        const uint32_t warp = thread_index() / 32, slice = warp % SLICES, group = warp / SLICES,
-                       begin = slice_begin(STAGES, slice);
-        return {(const uint8_t *)w + ((uint64_t)(share.first + group) * STAGES + begin) * BYTES,
-                group < GROUPS && group < share.n ? slice_stages<STAGES>(slice) : 0};
-    }
 };
 
 template <Format F, uint32_t COLS>
@@ -101,37 +81,33 @@ __device__ __forceinline__ void stream_stage(const Stage<F> &stage, const uint4 
 // each column tile, by some warp, where `sums` is the lane's part of mma's D: rows g, g + 8 of the tile,
 // columns 2q, 2q + 1. ROUND: row tiles whose partial sums fit `shared`, which holds 2 x ROUND x COLS x 4 KiB,
 // or half of it when the block has no more tiles than that. share() says which row tiles these are, at most
-// Share::MOST: it is asked again where keeping them would cost registers. make_columns() is asked once the
-// first weights are on their way: it may wait for what it needs. Every thread of the block calls it. As slots
-// of the ring become free, `link` fills them with what the next product of its chain begins with
-// (lib/link.cuh).
-template <class T, uint32_t ROUND, class Share, class Link, class Columns, class Idle, class Out>
-__device__ __forceinline__ void stream_tiles(const void *w, Share share, Link &link, Columns make_columns,
-                                             float4 *shared, Idle idle, Out out) {
+// Share::MOST: it is asked again where keeping them would cost registers. make_columns() is asked once
+// Link::EARLY stages a warp are on their way: it may wait for what it needs. Every thread of the block calls
+// it.
+template <class T, uint32_t ROUND, class Link, class Share, class Columns, class Idle, class Out>
+__device__ __forceinline__ void stream_tiles(const void *w, Share share, Columns make_columns, float4 *shared,
+                                             Idle idle, Out out) {
     constexpr uint32_t STAGES = T::STAGES, BYTES = T::BYTES, DEPTH = T::DEPTH, COLS = T::COLS,
                        GROUPS = T::GROUPS, WARPS = Link::THREADS / 32;
     static_assert(ROUND % GROUPS == 0, "all groups of a block do as many tiles in a round");
     static_assert(WARPS >= GROUPS * SLICES, "a warp for every slice");
     const uint32_t thread = thread_index(), warp = thread / 32, lane = thread % 32, slice = warp % SLICES,
                    group = warp / SLICES, n = share().n;
-    const uint32_t begin = slice_begin(STAGES, slice), n_stages = slice_stages<STAGES>(slice);
-    const StreamStart start = T::start(w, share());
-    const uint8_t *at = start.at;
+    const uint32_t begin = slice_begin(STAGES, slice), n_stages = slice_stages<STAGES>(slice),
+                   mine = group < GROUPS && group < n ? n_stages : 0;
+    const uint8_t *at = (const uint8_t *)w + ((uint64_t)(share().first + group) * STAGES + begin) * BYTES;
+    asm("" : "+l"(at)); // one address and fixed offsets from it, not an offset for every slot
 
-    Stage<T::FORMAT>(&ring)[StreamRing<T::FORMAT>::SLOTS] = link.ring.slot;
+    Stage<T::FORMAT> ring[DEPTH];
     uint4 x[COLS][2];
 #pragma unroll
-    for (uint32_t d = Link::CARRIED; d < DEPTH; d++)
-        if (d < start.stages) ring[d].load(at + d * BYTES, lane);
+    for (uint32_t d = 0; d < DEPTH && d < Link::EARLY; d++)
+        if (d < mine) ring[d].load(at + d * BYTES, lane);
     const StreamColumns<COLS> columns = make_columns();
     columns.load(begin, x);
-    if constexpr (Link::FOLLOWS != 0)
-        if (start.stages == 0) {
-            const StreamStart next = link.follow();
 #pragma unroll
-            for (uint32_t d = 0; d < DEPTH && d < Link::FOLLOWS; d++)
-                if (d < next.stages) ring[d].load(next.at + d * BYTES, lane);
-        }
+    for (uint32_t d = Link::EARLY; d < DEPTH; d++)
+        if (d < mine) ring[d].load(at + d * BYTES, lane);
 
     const auto round = [&](uint32_t round0, float4 *part) {
         const uint32_t round_end = Share::MOST <= ROUND ? n : min(round0 + ROUND, n);
@@ -139,21 +115,12 @@ __device__ __forceinline__ void stream_tiles(const void *w, Share share, Link &l
             float acc[COLS][4] = {};
 #pragma unroll 1 // more would cost registers
             for (uint32_t base = 0; base < n_stages; base += DEPTH) {
-                // Where the ring goes on: this tile, or the next one of the group, or the next product.
-                const uint8_t *next = at + DEPTH * BYTES;
-                uint32_t left = n_stages - base - DEPTH;
-                if (base + DEPTH >= n_stages) {
-                    next = at - (uint64_t)base * BYTES + (uint64_t)GROUPS * STAGES * BYTES;
-                    left = n_stages;
-                    if (t + GROUPS >= n) {
-                        left = 0;
-                        if constexpr (Link::FOLLOWS != 0) {
-                            const StreamStart follow = link.follow();
-                            next = follow.at, left = min(follow.stages, Link::FOLLOWS);
-                        }
-                        idle();
-                    }
-                }
+                // Where the ring goes on: this tile, or the next one of the group.
+                const bool same = base + DEPTH < n_stages;
+                const uint32_t left = same ? n_stages - base - DEPTH : t + GROUPS < n ? n_stages : 0;
+                const uint8_t *next = same ? at + DEPTH * BYTES
+                                           : at - (uint64_t)base * BYTES + (uint64_t)GROUPS * STAGES * BYTES;
+                if (left == 0) idle();
                 // Whole chunks, the most, without a question for every stage.
                 const auto chunk = [&](auto whole) {
 #pragma unroll
@@ -169,8 +136,7 @@ __device__ __forceinline__ void stream_tiles(const void *w, Share share, Link &l
                         if (whole.value ? left != 0 : d < left) ring[d].load(next + d * BYTES, lane);
                     }
                 };
-                if ((T::EVEN && Link::template follows_whole<DEPTH>()) ||
-                    (COLS == 1 && base + DEPTH <= n_stages && (left >= DEPTH || left == 0)))
+                if (T::EVEN || (COLS == 1 && base + DEPTH <= n_stages && (left >= DEPTH || left == 0)))
                     chunk(Constant<true>());
                 else
                     chunk(Constant<false>());
@@ -182,6 +148,7 @@ __device__ __forceinline__ void stream_tiles(const void *w, Share share, Link &l
                 part[(((t - round0) * COLS + c) * SLICES + slice) * 32 + lane] =
                     make_float4(acc[c][0], acc[c][1], acc[c][2], acc[c][3]);
         }
+        cp_async_wait_all(); // what out() reads in shared memory
         __syncthreads();
         const uint32_t tile0 = share().first + round0;
         for (uint32_t u = thread_index() / 32; u < (round_end - round0) * COLS; u += WARPS) {

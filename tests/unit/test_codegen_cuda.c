@@ -94,7 +94,8 @@ static CodeImages made(Fixture *f, bool no_cache) {
     Diags d = {.arena = &f->arena};
     CodeImages out;
     EmitOptions o = {.no_cache = no_cache};
-    if (!codegen_cuda(&f->arena, &f->plan, 90, &o, &out, &d)) fail_msg("%s", diags_first_message(&d));
+    if (!codegen_cuda(&f->arena, &f->plan, 90, 227 << 10, &o, &out, &d))
+        fail_msg("%s", diags_first_message(&d));
     return out;
 }
 
@@ -102,7 +103,7 @@ static void refused(Fixture *f, const char *why) {
     Diags d = {.arena = &f->arena};
     CodeImages out;
     EmitOptions o = {.no_cache = true};
-    assert_false(codegen_cuda(&f->arena, &f->plan, 90, &o, &out, &d));
+    assert_false(codegen_cuda(&f->arena, &f->plan, 90, 227 << 10, &o, &out, &d));
     assert_int_equal(diags_first_code(&d), E_CODEGEN);
     if (!strstr(diags_first_message(&d), why)) fail_msg("%s", diags_first_message(&d));
 }
@@ -221,7 +222,7 @@ static void spills_are_refused(void **state) {
     CodeImages out;
     PlanRefusals refusals = {0};
     EmitOptions o = {.refusals = &refusals}; // whoever plans again is told
-    assert_true(codegen_cuda(&f->arena, &f->plan, 90, &o, &out, &d));
+    assert_true(codegen_cuda(&f->arena, &f->plan, 90, 227 << 10, &o, &out, &d));
     assert_int_equal(out.n, 0);
     assert_int_equal(refusals.n, 2);
     assert_string_equal(refusals.items[1].kernel.name, "moe_down_x");
