@@ -16,7 +16,7 @@
 #include "runtime/base/num.h"
 #include "runtime/server/listen.h"
 
-enum { STREAM_BLOCK = 16 << 10, PREPARING_MAX = 512 };
+enum { STREAM_BLOCK = 4 << 10, PREPARING_MAX = 512 };
 static const double tick_s = 0.25, drain_notice_s = 0.05;
 
 // ---- calls -----------------------------------------------------------------------------------------------

@@ -262,33 +262,45 @@ static bool ends_behind_thinking(Str text) {
     return str_ends(text, STR("</think>"));
 }
 
-static bool encode(const ApiModel *m, Arena *a, const ChatText *text, ApiPrompt *out, ApiError *e) {
+static bool encode(const ApiModel *m, Arena *a, const ChatText *text, const char *param, ApiPrompt *out,
+                   ApiError *e) {
     Ids ids = {0};
     Err err;
-    bool ok = chat_encode(m->control, text, &ids, &err);
+    bool ok = chat_encode(m->control, text, &ids, &err) || api_invalid(e, param, "%s", err.msg);
     if (ok) {
         uint32_t *copy = ARENA_ARRAY(a, uint32_t, ids.n);
         if (ids.n) memcpy(copy, ids.ptr, ids.n * sizeof *copy);
-        *out = (ApiPrompt){.text = text->text, .ids = copy, .n = (uint32_t)ids.n};
+        *out = (ApiPrompt){.text = str_dup(a, text->text), .ids = copy, .n = (uint32_t)ids.n};
     }
     ids_free(&ids);
-    return ok || api_invalid(e, "messages", "%s", err.msg);
+    return ok;
+}
+
+// What rendering takes is much more than what is left of it.
+static bool render(const ApiModel *m, Arena *a, ApiRequest *r, const char *param, ApiPrompt *out,
+                   ApiError *e) {
+    Err err;
+    ChatText text;
+    Arena scratch = {0};
+    ChatInput in = {r->messages, r->tool_choice == TOOLS_NONE ? NULL : r->tools_json, r->kwargs};
+    bool ok = chat_render(m->chat, &scratch, in, &text, &err) || api_invalid(e, param, "%s", err.msg);
+    if (ok) {
+        r->in_thinking = m->has_thinking && ends_inside_thinking(text.text);
+        r->thinks = m->has_thinking && !ends_behind_thinking(text.text);
+        ok = encode(m, a, &text, param, out, e);
+    }
+    arena_free(&scratch);
+    return ok;
 }
 
 bool request_render(const ApiModel *m, Arena *a, ApiRequest *r, uint32_t max_tokens, const char *param,
                     ApiError *e) {
-    Err err;
-    ChatText text;
     ApiPrompt *p = ARENA_NEW(a, ApiPrompt);
     if (!m->chat)
         return api_unsupported(e, param,
                                "the model `" STR_FMT "` has no chat template: /v1/completions completes text",
                                STR_ARG(m->name));
-    ChatInput in = {r->messages, r->tool_choice == TOOLS_NONE ? NULL : r->tools_json, r->kwargs};
-    if (!chat_render(m->chat, a, in, &text, &err)) return api_invalid(e, param, "%s", err.msg);
-    r->in_thinking = m->has_thinking && ends_inside_thinking(text.text);
-    r->thinks = m->has_thinking && !ends_behind_thinking(text.text);
-    if (!encode(m, a, &text, p, e)) return false;
+    if (!render(m, a, r, param, p, e)) return false;
     for (uint32_t i = 0; i < p->n; i++)
         if (p->ids[i] >= m->vocab)
             return api_invalid(e, param, "the prompt has token %u, which the model does not have", p->ids[i]);

@@ -38,6 +38,12 @@ class Server:
         self.process.stdout.close()
         assert got == code, f"exit {got}"
 
+    def end(self):
+        """At once, whatever runs; for the end of a test that may have failed."""
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
     def call(self, path, body=None, method=None, headers=None):
         """(status, parsed JSON or text, headers)"""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()

@@ -34,7 +34,7 @@ def test_idle_streams_are_cheap(ada):
         [s.close() for s in held + hold]
         assert wait_for(lambda: idle(server), 30) and wait_for(lambda: files(server) <= fds, 10)
     finally:
-        server.stop()
+        server.end()
 
 
 def test_bad_requests_do_not_touch_good_ones(ada):
@@ -66,4 +66,4 @@ def test_bad_requests_do_not_touch_good_ones(ada):
         assert len(got) == 32 and all(g == want for g in got) and count[0] > 50
         assert wait_for(lambda: idle(server)) and server.metric("adallm:kv_pages") == 0
     finally:
-        server.stop()
+        server.end()
