@@ -20,7 +20,7 @@ PYTHON_PACKAGES = ["numpy", "safetensors", "gguf", "pytest", "jsonschema", "open
 # The CUDA toolkit, where none is installed: the compiler, its back end and headers, cudart with the static library.
 CUDA_PACKAGES = [f"nvidia-{name}==13.0.*" for name in ("cuda-nvcc", "nvvm", "cuda-crt", "cuda-runtime", "cuda-cccl")]
 VENV = ROOT / "build" / "venv"
-THREADED = ("test_serving",)  # unit tests that run with ThreadSanitizer, too
+THREADED = ("test_serving", "test_server_http")  # unit tests that run with ThreadSanitizer, too
 
 # Static where the library allows it: a node needs glibc (and the driver) alone.
 RUNTIME_LIBS = ["libpcre2-8", "libutf8proc", "libyajl_s", "libcrypto", "libmicrohttpd"]  # and cudart, wherever the toolkit has it

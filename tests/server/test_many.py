@@ -53,7 +53,7 @@ def test_bad_requests_do_not_touch_good_ones(ada):
 
         def wrong(k):
             while not stop.is_set():
-                with contextlib.suppress(OSError), contextlib.closing(server.raw(bad[count[0] % len(bad)], 10)) as s:
+                with contextlib.suppress(OSError), contextlib.closing(server.raw(bad[count[0] % len(bad)], 1)) as s:
                     count[0] += 1
                     answer = s.recv(4096)
                     assert not answer or answer.startswith(b"HTTP/1.1 4"), answer
