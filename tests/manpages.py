@@ -37,7 +37,7 @@ PAGES = {
                  "output, everything else to standard error. What a sequence gets depends on its own request alone: neither the batch, nor "
                  "chunks, nor threads change a bit.",
         "environment": [LOG],
-        "examples": ["adallm-rt run gemma3.ada 'The capital of France is' --max-tokens 32", "adallm-rt run qwen3.ada",
+        "examples": ["adallm-rt qwen3.ada --port 8000 --served-model-name qwen3", "adallm-rt run gemma3.ada 'The capital of France is' --max-tokens 32", "adallm-rt run qwen3.ada",
                      "adallm-rt logits qwen3.ada --ids ids.txt -o logits.npy --batch 4 --chunk 64",
                      "echo '{\"text\": \"hello\"}' | adallm-rt tokenize qwen3.ada --jsonl",
                      "adallm-rt verify qwen3.ada && adallm-rt selftest qwen3.ada", "adallm-rt bench qwen3.ada --batch 1,2,4,8"],
