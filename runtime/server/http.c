@@ -15,6 +15,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/num.h"
 #include "runtime/server/listen.h"
+#include "runtime/server/notify.h"
 
 enum { STREAM_BLOCK = 4 << 10, PREPARING_MAX = 512 };
 static const double tick_s = 0.25, drain_notice_s = 0.05;
@@ -336,6 +337,7 @@ static void on_signal(Server *s) {
         s->draining = true;
         s->drain_until_s = clock_s() + s->o.drain_s;
         engine_drain(s->engine);
+        notify_supervisor("STOPPING=1");
         event_log("draining", "signal %u: %u requests run, at most %.0f s more", info.ssi_signo, s->n_running,
                   s->o.drain_s);
     }
@@ -422,6 +424,7 @@ static void run_daemon(Server *s) {
 int server_run(Server *s) {
     struct epoll_event events[64];
     double stop_by = 0;
+    notify_supervisor("READY=1");
     for (;;) {
         int n = epoll_wait(s->epoll, events, COUNT_OF(events), wait_ms(s));
         for (int i = 0; i < n; i++) handle(s, &events[i]);

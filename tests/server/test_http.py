@@ -400,3 +400,23 @@ def test_gemma_has_no_tools(gemma):
     assert status == 200 and body["choices"][0]["message"]["content"]
     status, body, _ = gemma.call("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}, {"role": "user", "content": "Hi"}]})
     assert status == 400 and "alternate" in body["error"]["message"]
+
+
+def test_the_dashboard_asks_for_what_is_there(server):
+    names = set(re.findall(r"adallm:[a-z0-9_]+", (ROOT / "contrib" / "grafana.json").read_text()))
+    text = server.call("/metrics")[1]
+    assert len(names) > 15 and not [n for n in names if n + "{" not in text]
+
+
+def test_ready_is_told_to_the_supervisor(ada, tmp_path):
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(str(path))
+        s.settimeout(10)
+        server = Server(ada, env={"NOTIFY_SOCKET": str(path)})
+        try:
+            assert s.recv(100) == b"READY=1"
+            server.process.send_signal(signal.SIGTERM)
+            assert s.recv(100) == b"STOPPING=1"
+        finally:
+            server.stop()

@@ -41,7 +41,7 @@ def test_bad_requests_do_not_touch_good_ones(ada):
     server = Server(ada, "--disable-log-requests")
     bad = [post("/v1/completions", b"{"), post("/v1/completions", {"prompt": [10**9]}), post("/v1/completions", {"prompt": "x", "logit_bias": {"99999": 1}}),
            post("/v1/completions", {"prompt": "x", "stop_token_ids": [-1]}), post("/v1/completions", {"prompt": "x", "n": 2**31}), b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
-           post("/v1/completions", {"prompt": "x", "max_tokens": 10**6}), b"\r\n\0nonsense\r\n\r\n", post("/v1/chat/completions", {"messages": [{"role": "user"}]})]
+           post("/v1/completions", {"prompt": "x", "max_tokens": 10**6}), post("/v1/chat/completions", {"messages": [{"role": "user"}]})]
     body = {"prompt": "Once", "max_tokens": 60, "temperature": 1, "seed": 7, "ignore_eos": True, "return_token_ids": True}
     try:
         want = server.call("/v1/completions", body)[1]["choices"][0]["token_ids"]
