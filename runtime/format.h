@@ -250,6 +250,8 @@ typedef enum {
     ADA_LAYOUT_MMA_F16,
     ADA_LAYOUT_MMA_NVFP4_PAIRS, // the same of [2F, K]: a tile is 8 rows of each half
     ADA_LAYOUT_MMA_F16_PAIRS,
+    ADA_LAYOUT_HOST_E4M3, // E4M3 with a scale a row
+    ADA_LAYOUT_MMA_E4M3,
     ADA_LAYOUT_LAYOUTS
 } AdaLayout;
 

@@ -69,7 +69,8 @@ template <class S> __device__ void linear_panel(const Args<10> &a) {
 }
 
 template <class S> __device__ void linear(const Args<10> &a) {
-    static_assert(S::format == FORMAT_NVFP4 || S::format == FORMAT_F16, "weights are NVFP4 or fp16 tiles");
+    static_assert(S::format == FORMAT_NVFP4 || S::format == FORMAT_E4M3 || S::format == FORMAT_F16,
+                  "weights are NVFP4, E4M3 or fp16 tiles");
     static_assert(S::x_pitch >= act_pitch(S::k, false) && S::x_pitch % 16 == 0, "x is rows of activations");
     if constexpr (S::tiled) {
         linear_panel<S>(a);
@@ -116,6 +117,19 @@ struct LinearSamplePanelHead : LinearSample {
                               shared_bytes = 32768;
     static constexpr Format format = FORMAT_F16;
 };
+struct LinearSampleE4m3 : LinearSampleHead {
+    static constexpr Format format = FORMAT_E4M3;
+};
+struct LinearSampleE4m3One : LinearSampleE4m3 {
+    static constexpr uint32_t cols = 1, round = 12, shared_bytes = 98304;
+};
+struct LinearSamplePanelE4m3 : LinearSamplePanelHead {
+    static constexpr Format format = FORMAT_E4M3;
+};
+struct LinearSamplePanelE4m3Pair : LinearSampleParts {
+    static constexpr uint32_t round = 2, parts = 1;
+    static constexpr Format format = FORMAT_E4M3;
+};
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \
         name(const __grid_constant__ Args<10> args) {                                                        \
@@ -129,4 +143,8 @@ SAMPLE(linear_sample_odd, LinearSampleOdd)
 SAMPLE(linear_sample_panel, LinearSamplePanel)
 SAMPLE(linear_sample_parts, LinearSampleParts)
 SAMPLE(linear_sample_panel_head, LinearSamplePanelHead)
+SAMPLE(linear_sample_e4m3, LinearSampleE4m3)
+SAMPLE(linear_sample_e4m3_one, LinearSampleE4m3One)
+SAMPLE(linear_sample_panel_e4m3, LinearSamplePanelE4m3)
+SAMPLE(linear_sample_panel_e4m3_pair, LinearSamplePanelE4m3Pair)
 #endif

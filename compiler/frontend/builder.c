@@ -29,6 +29,7 @@ typedef struct {
     Graph *graph;
     Diags *diags;
     Layer layer;
+    FamilyPart part; // being built
     struct {
         Str name;
         ValueId value;
@@ -119,8 +120,11 @@ static RandomKind random_kind(FamilyWeightKind k) {
 }
 
 static DType dtype_of(WeightFormat f) {
-    static const DType types[] = {
-        [WF_F32] = DT_F32, [WF_BF16] = DT_BF16, [WF_F16] = DT_F16, [WF_NVFP4] = DT_NVFP4};
+    static const DType types[] = {[WF_F32] = DT_F32,
+                                  [WF_BF16] = DT_BF16,
+                                  [WF_F16] = DT_F16,
+                                  [WF_NVFP4] = DT_NVFP4,
+                                  [WF_E4M3] = DT_E4M3};
     return types[f];
 }
 
@@ -206,6 +210,48 @@ static bool add_weight(Builder *b, const FamilyWeight *w, bool of_layer, WeightI
     weight.type = t;
     *out = graph_add_weight(b->graph, weight);
     return true;
+}
+
+// Puts a quantised copy in the place of the head's weight `id`; beside it where it is the embedding table.
+static bool quantize_head(Builder *b, WeightId *id, bool tied) {
+    BuilderHead *h = b->in->head;
+    const Weight *w = &b->graph->weights[*id];
+    WeightInfo info, copy;
+    Err e = {0};
+    bool faulty = b->missing.n || b->misshapen.n; // told at the end
+    if (faulty || !source_info(b->in->source, w->parts[0].tensor, &info)) return true;
+    h->tied = tied, h->id = *id, h->plain = *w;
+    h->kept = info.format == WF_NVFP4;
+    if (h->kept) return true;
+    if (h->format == WF_NVFP4 && info.shape[1] % 16)
+        return diag_error(b->diags, E_CONFIG_VALUE, SPAN_FILE(&b->config->src),
+                          "`head: nvfp4` needs rows of a multiple of 16 columns; `" STR_FMT "` has %llu",
+                          STR_ARG(w->name), (unsigned long long)info.shape[1]);
+    if (!source_quantized_copy(b->in->source, &info, h->format, h->method, &copy, &e))
+        return diag_err(b->diags, SPAN_FILE(b->in->place), &e);
+    Weight quantized = *w;
+    quantized.parts = ARENA_NEW(b->arena, WeightPart);
+    *quantized.parts = *w->parts;
+    quantized.parts->tensor = copy.name;
+    quantized.type.dtype = dtype_of(copy.format);
+    h->plain.name = quantized.name = STR("lm_head.weight");
+    if (tied)
+        *id = h->id = graph_add_weight(b->graph, quantized);
+    else
+        b->graph->weights[*id] = quantized;
+    return true;
+}
+
+// The weight of the head part of the graph that its linear reads.
+static bool head_weight(Builder *b, FamilyWeightKind kind, WeightId *id) {
+    bool tied = kind == FW_EMBED;
+    if (!b->in->head || b->part != FAMILY_HEAD || (kind != FW_HEAD && !tied)) return true;
+    WeightId done = tied ? graph_find_weight(b->graph, STR("lm_head.weight")) : *id;
+    if (done != NO_ID && done == b->in->head->id) {
+        *id = done;
+        return true;
+    }
+    return quantize_head(b, id, tied);
 }
 
 // The node that yields a weight; made at its first use.
@@ -326,6 +372,7 @@ static bool resolve(Builder *b, Str name, Span at, ValueId *out) {
     if (!there) return true;
     WeightId id = graph_find_weight(b->graph, replaced(b->arena, full_name(b, w, of_layer), "{expert}.", ""));
     if (id == NO_ID && !add_weight(b, w, of_layer, &id)) return false;
+    if (!head_weight(b, w->kind, &id)) return false;
     return (*out = weight_value(b, id, at)) != NO_ID;
 }
 
@@ -446,6 +493,7 @@ static bool build_step(Builder *b, const FamilyStep *s) {
 }
 
 static bool build_part(Builder *b, FamilyPart part) {
+    b->part = part;
     for (uint32_t i = 0; i < b->family->n_steps[part]; i++)
         if (!build_step(b, &b->family->steps[part][i])) return false;
     return true;
@@ -549,6 +597,7 @@ Graph *builder_graph(Arena *a, const BuilderInput *in, Diags *d) {
     Builder *b = ARENA_NEW(a, Builder);
     *b = (Builder){.arena = a, .in = in, .config = in->config, .family = in->config->family, .diags = d};
     b->graph = graph_new(a);
+    if (in->head) in->head->id = NO_ID;
     bool ok = build(b);
     return report_tensors(b) && ok ? b->graph : NULL;
 }

@@ -140,7 +140,15 @@ static bool build_graph(Arena *a, Model *m, ModelOptions o, Diags *d) {
     place->name = m->dir;
     BuilderInput in = {.config = &m->config, .source = m->source, .random = o.random_weights, .place = place};
     in.linears = strcmp(m->recipe.quantize, "none") ? WF_NVFP4 : WF_BF16;
+    m->head = (BuilderHead){.id = NO_ID};
+    bool quantize = strcmp(m->recipe.head, "bf16") != 0;
+    m->head.format = strcmp(m->recipe.head, "fp8") ? WF_NVFP4 : WF_E4M3;
+    m->head.method = strcmp(m->recipe.quantize, "mse") ? QUANT_MAX : QUANT_MSE;
+    if (quantize) in.head = &m->head;
     m->graph = builder_graph(a, &in, d);
+    if (m->graph && m->head.kept)
+        note(a, m, "the output head is stored in NVFP4 and stays so (`head: %s`)", m->recipe.head);
+    if (m->head.kept) m->head.id = NO_ID;
     return m->graph != NULL;
 }
 

@@ -1,6 +1,7 @@
 // Model: from MODEL on the command line to a Graph and its weights. Recipe, config, family, checkpoint.
 #ifndef ADALLM_COMPILER_MODEL_H
 #define ADALLM_COMPILER_MODEL_H
+#include "compiler/frontend/builder.h"
 #include "compiler/frontend/config.h"
 #include "compiler/frontend/recipe.h"
 #include "compiler/frontend/source.h"
@@ -17,6 +18,7 @@ typedef struct {
     Config config;
     Graph *graph;
     WeightSource *source;
+    BuilderHead head;          // id NO_ID: as the checkpoint has it
     Checkpoint *checkpoint;    // NULL with random weights; its files stay mapped until model_close
     const char *name;          // served name
     const char *dir;           // checkpoint folder, else the folder of config.json

@@ -171,6 +171,7 @@ bool source_rows_nvfp4(const WeightSource *s, const WeightInfo *w, uint64_t row,
     if (entry->kind == FROM_NVFP4) return stored_nvfp4(entry, row, n_rows, codes, scales, e);
     if (entry->kind == FROM_QUANTIZE)
         return source_quantize_rows(s->method, entry, row, n_rows, codes, scales, e);
+    if (entry->kind == FROM_COPY) return source_copy_nvfp4(s, entry, row, n_rows, codes, scales, e);
     source_random_nvfp4(entry, row, n_rows, codes, scales);
     return true;
 }
@@ -194,7 +195,7 @@ static void random_raw(const SourceEntry *e, uint64_t row, uint64_t n_rows, void
 bool source_rows_raw(const WeightSource *s, const WeightInfo *w, uint64_t row, uint64_t n_rows, void *out,
                      Err *e) {
     const SourceEntry *entry = source_entry(s, w);
-    CHECK(w->format != WF_NVFP4);
+    CHECK(w->format != WF_NVFP4 && w->format != WF_E4M3);
     check_range(w, row, n_rows);
     if (entry->kind == FROM_RANDOM) {
         random_raw(entry, row, n_rows, out);
@@ -206,10 +207,25 @@ bool source_rows_raw(const WeightSource *s, const WeightInfo *w, uint64_t row, u
     return true;
 }
 
+static bool e4m3_rows_f32(const WeightSource *s, const WeightInfo *w, uint64_t row, uint64_t n_rows,
+                          float *out, Err *e) {
+    uint64_t k = weight_cols(w);
+    uint8_t *codes = xmalloc(k + 1);
+    bool ok = true;
+    for (uint64_t r = 0; r < n_rows && ok; r++, out += k) {
+        float scale;
+        ok = source_rows_e4m3(s, w, row + r, 1, codes, &scale, e);
+        for (uint64_t i = 0; ok && i < k; i++) out[i] = e4m3_to_f32(codes[i]) * scale;
+    }
+    free(codes);
+    return ok;
+}
+
 bool source_rows_f32(const WeightSource *s, const WeightInfo *w, uint64_t row, uint64_t n_rows, float *out,
                      Err *e) {
     const SourceEntry *entry = source_entry(s, w);
     check_range(w, row, n_rows);
+    if (w->format == WF_E4M3) return e4m3_rows_f32(s, w, row, n_rows, out, e);
     if (w->format != WF_NVFP4) {
         if (entry->kind != FROM_RANDOM) return source_dense_f32(entry, row, n_rows, out, e);
         source_random_f32(entry, row, n_rows, out);

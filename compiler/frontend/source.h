@@ -13,7 +13,8 @@
 typedef struct Checkpoint Checkpoint;
 typedef struct WeightSource WeightSource;
 
-typedef enum { WF_F32, WF_BF16, WF_F16, WF_NVFP4 } WeightFormat; // format in which it will live in memory
+// Format in which it will live in memory. WF_E4M3: E4M3 bytes with an fp32 scale a row.
+typedef enum { WF_F32, WF_BF16, WF_F16, WF_NVFP4, WF_E4M3 } WeightFormat;
 
 typedef struct {
     Str name; // canonical
@@ -27,10 +28,11 @@ typedef struct {
 static inline uint64_t weight_rows(const WeightInfo *w) { return w->rank == 1 ? 1 : w->shape[0]; }
 static inline uint64_t weight_cols(const WeightInfo *w) { return w->rank == 1 ? w->shape[0] : w->shape[1]; }
 
-// Bytes of one row as source_rows_raw writes it (for NVFP4: of its codes; the scales take cols / 16 more).
+// Bytes of one row as source_rows_raw writes it (for NVFP4: of its codes; the scales take cols / 16 more; for
+// E4M3 the scale 4 more).
 static inline uint64_t weight_row_bytes(const WeightInfo *w) {
     uint64_t k = weight_cols(w);
-    return w->format == WF_NVFP4 ? k / 2 : w->format == WF_F32 ? k * 4 : k * 2;
+    return w->format == WF_NVFP4 ? k / 2 : w->format == WF_E4M3 ? k : w->format == WF_F32 ? k * 4 : k * 2;
 }
 
 // ---- sources -------------------------------------------------------------------------------------------
@@ -64,6 +66,12 @@ typedef enum {
 void source_random_declare(WeightSource *s, Str name, WeightFormat format, uint32_t rank,
                            const uint64_t *shape, RandomKind kind);
 
+// A quantised copy (WF_NVFP4, WF_E4M3) of a weight of rank 2 that is not quantised, as a weight of its own
+// called NAME.nvfp4 or NAME.e4m3; NVFP4 needs k % 16 == 0. Its rows are made of those of `of` when they are
+// read. NVFP4 reads all of `of` once, for the amax. False: `of` has a value that is NaN or infinite.
+bool source_quantized_copy(WeightSource *s, const WeightInfo *of, WeightFormat format, QuantMethod method,
+                           WeightInfo *out, Err *e);
+
 // ---- reading -------------------------------------------------------------------------------------------
 
 // False: there is no such weight. The first question about a weight that is quantised on the fly reads it
@@ -75,10 +83,15 @@ bool source_info(WeightSource *s, Str name, WeightInfo *out);
 // on NaN or infinity.
 bool source_rows_nvfp4(const WeightSource *s, const WeightInfo *w, uint64_t row, uint64_t n_rows,
                        uint8_t *codes, uint8_t *scales, Err *e);
-// Rows of an unquantised weight, [n_rows, k] values in w->format (not WF_NVFP4), exactly as stored.
+// E4M3 rows: codes [n_rows, k] bytes, never NaN; scales [n_rows]: value = code * scale, where the row's
+// largest magnitude is 448 * scale.
+bool source_rows_e4m3(const WeightSource *s, const WeightInfo *w, uint64_t row, uint64_t n_rows,
+                      uint8_t *codes, float *scales, Err *e);
+// Rows of an unquantised weight, [n_rows, k] values in w->format, exactly as stored.
 bool source_rows_raw(const WeightSource *s, const WeightInfo *w, uint64_t row, uint64_t n_rows, void *out,
                      Err *e);
-// Rows of any weight, [n_rows, k] fp32. NVFP4: code * block * global in fp64, rounded once.
+// Rows of any weight, [n_rows, k] fp32. NVFP4: code * block * global in fp64, rounded once; E4M3: code *
+// scale.
 bool source_rows_f32(const WeightSource *s, const WeightInfo *w, uint64_t row, uint64_t n_rows, float *out,
                      Err *e);
 // A scalar: "model.layers.N.self_attn.k_scale" and "...v_scale" (either spelling on disk). *present says

@@ -8,7 +8,8 @@ typedef enum {
     FROM_DENSE,    // `values` as stored
     FROM_NVFP4,    // `values` are packed codes, `scales` beside them
     FROM_QUANTIZE, // `values` are 16-bit or 32-bit and are quantised while they are read
-    FROM_RANDOM
+    FROM_RANDOM,
+    FROM_COPY // quantised from the rows of entry `of`
 } EntryKind;
 
 typedef struct {
@@ -18,7 +19,9 @@ typedef struct {
     WeightFormat stored; // of `values`, when they are not codes
     bool has_amax;       // FROM_QUANTIZE: info.global is known
     RandomKind random;
-    uint64_t seed; // FROM_RANDOM: of this weight
+    uint64_t seed;      // FROM_RANDOM: of this weight
+    uint32_t of;        // FROM_COPY
+    QuantMethod method; // FROM_COPY to NVFP4
 } SourceEntry;
 
 struct WeightSource {
@@ -52,6 +55,12 @@ const uint8_t *source_dense_row(const SourceEntry *e, uint64_t row); // unaligne
 void source_quantize_prepare(WeightSource *s, SourceEntry *e);
 bool source_quantize_rows(QuantMethod method, const SourceEntry *e, uint64_t row, uint64_t n_rows,
                           uint8_t *codes, uint8_t *scales, Err *err);
+
+float source_dense_amax(const SourceEntry *e); // the largest magnitude; infinity or NaN when there is one
+
+// source_copy.c: rows of a copy in NVFP4
+bool source_copy_nvfp4(const WeightSource *s, const SourceEntry *e, uint64_t row, uint64_t n_rows,
+                       uint8_t *codes, uint8_t *scales, Err *err);
 
 // source_random.c
 void source_random_nvfp4(const SourceEntry *e, uint64_t row, uint64_t n_rows, uint8_t *codes,

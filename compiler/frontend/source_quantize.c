@@ -16,7 +16,7 @@ bool source_is_decoder_linear(Str name) {
 
 // Magnitudes compare as integers in every format. Infinities and NaN give a global that is of no use; the
 // readers refuse such rows before it matters.
-static float dense_amax(const SourceEntry *e) {
+float source_dense_amax(const SourceEntry *e) {
     const uint8_t *p = source_dense_row(e, 0);
     uint64_t n = weight_rows(&e->info) * weight_cols(&e->info);
     uint32_t m32 = 0;
@@ -47,7 +47,7 @@ void source_quantize_prepare(WeightSource *s, SourceEntry *e) {
     for (size_t i = 0; i < n; i++) {
         SourceEntry *sibling = source_find(s, names[i]);
         if (!sibling || sibling->kind != FROM_QUANTIZE) continue;
-        float one = dense_amax(sibling);
+        float one = source_dense_amax(sibling);
         if (!isfinite(one)) one = 0;
         amax = MAX(amax, one);
         group[n_group++] = sibling;

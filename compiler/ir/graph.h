@@ -11,9 +11,10 @@ typedef enum {
     DT_BF16,
     DT_I32,
     DT_NVFP4,
+    DT_E4M3,
     DT_KV,
     DT_COUNT
-} DType; // DT_KV: "this layer's cache is written"
+} DType; // DT_E4M3: with a scale a row. DT_KV: "this layer's cache is written"
 
 enum { DIM_T = -1, DIM_R = -2, RANK_MAX = 4 }; // T: tokens of the step. R: rows of T that get logits.
 

@@ -23,7 +23,7 @@ static const char *const names[OP_COUNT] = {
 #undef OP
 };
 
-static const char *const dtype_names[DT_COUNT] = {"f32", "f16", "bf16", "i32", "nvfp4", "kv"};
+static const char *const dtype_names[DT_COUNT] = {"f32", "f16", "bf16", "i32", "nvfp4", "e4m3", "kv"};
 
 const OpInfo *op_info(Op op) {
     CHECK(op < OP_COUNT);

@@ -37,6 +37,7 @@ const char *const plan_layout_names[ADA_LAYOUT_LAYOUTS] = {
     [ADA_LAYOUT_HOST_NVFP4] = "host_nvfp4", [ADA_LAYOUT_HOST_BF16] = "host_bf16",
     [ADA_LAYOUT_HOST_F16] = "host_f16",     [ADA_LAYOUT_HOST_F32] = "host_f32",
     [ADA_LAYOUT_MMA_NVFP4] = "mma_nvfp4",   [ADA_LAYOUT_MMA_NVFP4_PAIRS] = "mma_nvfp4_pairs",
+    [ADA_LAYOUT_HOST_E4M3] = "host_e4m3",   [ADA_LAYOUT_MMA_E4M3] = "mma_e4m3",
     [ADA_LAYOUT_MMA_F16] = "mma_f16",       [ADA_LAYOUT_MMA_F16_PAIRS] = "mma_f16_pairs",
 };
 const char *const plan_weight_kind_names[PLAN_WEIGHT_KINDS] = {"values", "row_scales", "bound"};

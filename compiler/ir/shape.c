@@ -44,7 +44,7 @@ static bool wrong_attr(ShapeQuery *q, const char *key, const char *expected) {
 }
 
 static bool is_real(DType t) { return t == DT_F32 || t == DT_F16 || t == DT_BF16; }
-static bool is_weight(DType t) { return is_real(t) || t == DT_NVFP4; }
+static bool is_weight(DType t) { return is_real(t) || t == DT_NVFP4 || t == DT_E4M3; }
 static bool fixed(int64_t dim) { return dim > 0; }
 static int64_t last(Type t) { return t.dim[t.rank - 1]; }
 

@@ -16,14 +16,17 @@
 // HOST_BF16: tiles of 16 rows; in a tile, for every 2 columns, 16 little-endian words, row r's
 // w[2j] | w[2j+1] << 16. HOST_F16: the same. HOST_F32: per column 16 words.
 //
-// MMA_NVFP4 and MMA_F16: tiles of 16 rows; in a tile, for every 64 columns (zeros beyond the last), a stage:
-// the A operands of four mma.m16n8k16. Lane l of a warp, g = l / 4 and q = l % 4, owns columns 16q..16q+15 of
-// rows g and g + 8, one scale block of each; product j takes its columns 4j..4j+3:
+// HOST_E4M3: tiles of 16 rows; in a tile, for every column, 16 bytes, row r's at r.
+//
+// MMA_NVFP4, MMA_E4M3 and MMA_F16: tiles of 16 rows; in a tile, for every 64 columns (zeros beyond the last),
+// a stage: the A operands of four mma.m16n8k16. Lane l of a warp, g = l / 4 and q = l % 4, owns columns
+// 16q..16q+15 of rows g and g + 8, one scale block of each; product j takes its columns 4j..4j+3:
 //
 //     a0 = row g, 4j and 4j+1    a1 = row g+8, 4j and 4j+1    (the first in the low half)
 //     a2 = row g, 4j+2 and 4j+3  a3 = row g+8, 4j+2 and 4j+3
 //
 //     MMA_F16     512 bytes a product: lane l's a0 a1 a2 a3 at 16 l
+//     MMA_E4M3    256 bytes a product; lane l's a0 a1 a2 a3 of products 0 and 1, then 2 and 3, at 16 l of 512
 //     MMA_NVFP4   512 bytes: lane l's little-endian words of products 0..3 at 16 l
 //                 64 bytes: lane l's E4M3 scales of rows g and g + 8 at 2 l
 //
@@ -37,7 +40,8 @@
 // _PAIRS: the tile's rows 0..7 are of the first half of the rows, 8..15 of the second; whoever reads the rows
 // hands them in so.
 enum { TILE_ROWS = 16, BLOCK_COLS = 16, BLOCK_BYTES = 144 };
-enum { STAGE_COLS = 64, STAGE_NVFP4_BYTES = 576, STAGE_CODES_BYTES = 512, STAGE_F16_BYTES = 2048 };
+enum { STAGE_COLS = 64, STAGE_NVFP4_BYTES = 576, STAGE_CODES_BYTES = 512 };
+enum { STAGE_E4M3_BYTES = 1024, STAGE_F16_BYTES = 2048 };
 enum { LANES = 32, PRODUCTS = 4, LANE_BYTES = 16 };
 
 static const LayoutInfo layouts[] = {
@@ -59,7 +63,25 @@ static const LayoutInfo layouts[] = {
      "mma_nvfp4, a tile 8 rows of each half"},
     {ADA_LAYOUT_MMA_F16_PAIRS, "mma_f16_pairs", WF_F16, TILE_ROWS, BLOCK_COLS, true,
      "mma_f16, a tile 8 rows of each half"},
+    {ADA_LAYOUT_HOST_E4M3, "host_e4m3", WF_E4M3, TILE_ROWS, 1, false,
+     "16 rows a tile; per column: 16 bytes, a row a byte"},
+    {ADA_LAYOUT_MMA_E4M3, "mma_e4m3", WF_E4M3, TILE_ROWS, BLOCK_COLS, false,
+     "16 rows a tile; per 64 columns 1024 bytes: A fragments of mma.m16n8k16, an E4M3 byte a value"},
 };
+
+// Bytes of a stage of the MMA layouts; 0: another layout.
+static uint64_t stage_bytes(AdaLayout layout) {
+    switch (layout) {
+    case ADA_LAYOUT_MMA_NVFP4:
+    case ADA_LAYOUT_MMA_NVFP4_PAIRS: return STAGE_NVFP4_BYTES;
+    case ADA_LAYOUT_MMA_E4M3: return STAGE_E4M3_BYTES;
+    case ADA_LAYOUT_MMA_F16:
+    case ADA_LAYOUT_MMA_F16_PAIRS: return STAGE_F16_BYTES;
+    default: return 0;
+    }
+}
+
+uint64_t layout_value_bytes(WeightFormat format) { return format == WF_F32 ? 4 : format == WF_E4M3 ? 1 : 2; }
 
 const LayoutInfo *layout_info(AdaLayout layout) {
     for (size_t i = 0; i < COUNT_OF(layouts); i++)
@@ -83,12 +105,12 @@ bool layout_bytes(AdaLayout layout, uint64_t rows, uint64_t cols, uint64_t *out)
     const LayoutInfo *info = layout_info(layout);
     uint64_t padded = layout_rows(layout, rows), row_bytes;
     if (cols % info->cols_tile || !padded || (info->pairs && rows % 2)) return false;
-    if (layout >= ADA_LAYOUT_MMA_NVFP4) {
-        uint64_t stage = info->format == WF_NVFP4 ? STAGE_NVFP4_BYTES : STAGE_F16_BYTES;
+    uint64_t stage = stage_bytes(layout);
+    if (stage) {
         if (!u64_mul(div_up(cols, STAGE_COLS), stage / TILE_ROWS, &row_bytes)) return false;
     } else if (layout == ADA_LAYOUT_HOST_NVFP4) {
         if (!u64_mul(cols / BLOCK_COLS, BLOCK_BYTES / TILE_ROWS, &row_bytes)) return false;
-    } else if (!u64_mul(cols, info->format == WF_F32 ? 4 : 2, &row_bytes)) {
+    } else if (!u64_mul(cols, layout_value_bytes(info->format), &row_bytes)) {
         return false;
     }
     return u64_mul(padded, row_bytes, out);
@@ -171,15 +193,48 @@ static void pack_mma_f16(uint64_t n_rows, uint64_t cols, const uint8_t *values, 
         }
 }
 
+static void pack_mma_e4m3(uint64_t n_rows, uint64_t cols, const uint8_t *codes, uint8_t *out) {
+    uint64_t blocks = cols / BLOCK_COLS, stages = div_up(cols, STAGE_COLS);
+    memset(out, 0, stages * STAGE_E4M3_BYTES);
+    for (uint64_t s = 0; s < stages; s++, out += STAGE_E4M3_BYTES)
+        for (unsigned lane = 0; lane < LANES; lane++) {
+            uint64_t g = lane / 4, block = s * (STAGE_COLS / BLOCK_COLS) + lane % 4;
+            if (block >= blocks || g >= n_rows) continue;
+            const uint8_t *upper = codes + g * cols + block * BLOCK_COLS;
+            const uint8_t *lower = g + 8 < n_rows ? upper + 8 * cols : NULL;
+            for (unsigned j = 0; j < PRODUCTS; j++) {
+                uint8_t *to = out + j / 2 * (LANES * LANE_BYTES) + lane * LANE_BYTES + j % 2 * 8;
+                memcpy(to, upper + 4 * j, 2);
+                memcpy(to + 4, upper + 4 * j + 2, 2);
+                if (!lower) continue;
+                memcpy(to + 2, lower + 4 * j, 2);
+                memcpy(to + 6, lower + 4 * j + 2, 2);
+            }
+        }
+}
+
+static void pack_host_e4m3(uint64_t n_rows, uint64_t cols, const uint8_t *codes, uint8_t *out) {
+    memset(out, 0, cols * TILE_ROWS);
+    for (uint64_t r = 0; r < n_rows; r++)
+        for (uint64_t c = 0; c < cols; c++) out[c * TILE_ROWS + r] = *codes++;
+}
+
 void layout_pack_values(AdaLayout layout, uint64_t n_rows, uint64_t cols, const void *values, uint8_t *out) {
     const LayoutInfo *info = layout_info(layout);
     CHECK(info->format != WF_NVFP4 && n_rows <= info->rows_tile && cols % info->cols_tile == 0);
-    if (layout >= ADA_LAYOUT_MMA_NVFP4) {
+    if (info->format == WF_E4M3) {
+        if (layout == ADA_LAYOUT_HOST_E4M3)
+            pack_host_e4m3(n_rows, cols, values, out);
+        else
+            pack_mma_e4m3(n_rows, cols, values, out);
+        return;
+    }
+    if (stage_bytes(layout)) {
         pack_mma_f16(n_rows, cols, values, out);
         return;
     }
     if (info->rows_tile == 1) {
-        memcpy(out, values, n_rows * cols * (info->format == WF_F32 ? 4 : 2));
+        memcpy(out, values, n_rows * cols * layout_value_bytes(info->format));
         return;
     }
     uint64_t words = info->format == WF_F32 ? cols : cols / 2; // of a row

@@ -24,9 +24,11 @@ uint64_t layout_rows(AdaLayout layout, uint64_t rows);
 // bf16 weights down to 2^-22 keep all their bits. A value that is then too large for fp16, 255.9 and more, is
 // an error that names its weight (pack_weights.c).
 float layout_factor(AdaLayout layout);
+// Bytes of a value as layout_pack_values takes it; not NVFP4.
+uint64_t layout_value_bytes(WeightFormat format);
 // Packs one tile of `n_rows` <= rows_tile rows (the rest is padding). NVFP4: codes [n_rows, cols/2] and
-// scales [n_rows, cols/16] as source.h gives them; others: `values` in the layout's format. `out` has
-// layout_bytes(layout, rows_tile, cols) bytes.
+// scales [n_rows, cols/16] as source.h gives them; others: `values` in the layout's format (E4M3: codes).
+// `out` has layout_bytes(layout, rows_tile, cols) bytes.
 void layout_pack_nvfp4(AdaLayout layout, uint64_t n_rows, uint64_t cols, const uint8_t *codes,
                        const uint8_t *scales, uint8_t *out);
 void layout_pack_values(AdaLayout layout, uint64_t n_rows, uint64_t cols, const void *values, uint8_t *out);

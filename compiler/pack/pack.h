@@ -29,6 +29,15 @@ typedef struct {
     uint32_t top_k;                   // 0: off
 } PackSampling;
 
+// The output head: its `head` of the recipe, and what that costs.
+typedef struct {
+    const char *format;     // "bf16" (as stored), "fp8", "nvfp4"
+    bool tied;              // the embedding table stays beside it
+    uint32_t positions;     // 0: not quantised, nothing was measured
+    uint32_t same_first;    // of them, with the same most probable id
+    double kl_mean, kl_max; // nats, of the distribution with the head as stored from that with this one
+} PackHead;
+
 // What the manifest says beside the facts that the plan holds.
 typedef struct {
     uint32_t sm;        // of the target: 89, 90; 0: no GPU
@@ -43,7 +52,8 @@ typedef struct {
     bool chat;                    // `run` chats unless told otherwise: an instruct model with a chat program
     const char *quantize;         // "max", "mse"; NULL: nothing was quantised while compiling
     QuantizeError quantize_error; // weights 0: not measured
-    const PackInputHash *inputs;  // every file read, in an order that does not depend on the machine
+    PackHead head;
+    const PackInputHash *inputs; // every file read, in an order that does not depend on the machine
     uint32_t n_inputs;
 } PackFacts;
 

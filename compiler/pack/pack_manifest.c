@@ -56,6 +56,17 @@ static void put_facts(const PackFacts *f, StrBuf *out) {
         buf_puts(out, "null,\n");
 }
 
+static void put_head(const PackHead *h, StrBuf *out) {
+    put_key(out, "head");
+    if (!h->positions)
+        buf_puts(out, "null,\n");
+    else
+        buf_printf(out,
+                   "{\"format\": \"%s\", \"tied\": %s, \"kl_mean\": %.6g, \"kl_max\": %.6g, "
+                   "\"positions\": %u, \"same_first\": %u},\n",
+                   h->format, h->tied ? "true" : "false", h->kl_mean, h->kl_max, h->positions, h->same_first);
+}
+
 static void put_plan(const Plan *p, StrBuf *out) {
     put_string(out, "target", p->target);
     put_uint(out, "tensor_parallel", p->n_ranks);
@@ -106,6 +117,7 @@ void pack_manifest(const PackInput *in, StrBuf *out) {
     put_string(out, "compiler", ADALLM_VERSION);
     put_plan(in->plan, out);
     put_facts(f, out);
+    put_head(&f->head, out);
     put_object(out, "config", f->config);
     put_object(out, "recipe", f->recipe);
     put_inputs(f, out);

@@ -132,6 +132,29 @@ static bool read_nvfp4(Stream *s, const Piece *p, uint64_t row, uint64_t n, uint
     return ok;
 }
 
+static bool read_e4m3(Stream *s, const Piece *p, uint64_t row, uint64_t n, uint8_t *codes, Err *e) {
+    uint64_t all = weight_cols(&p->info), cols = s->w->cols;
+    float *scales = xmalloc(n * (sizeof *scales + all));
+    uint8_t *tmp = (uint8_t *)(scales + n);
+    bool ok = source_rows_e4m3(s->src, &p->info, row, n, tmp, scales, e);
+    for (uint64_t r = 0; ok && r < n; r++) memcpy(codes + r * cols, tmp + r * all + p->slice.col, cols);
+    free(scales);
+    return ok;
+}
+
+// The factors of rows: the global scale of NVFP4, E4M3's own of each row, else what undoes the layout's.
+static bool read_scales(Stream *s, const Piece *p, uint64_t row, uint64_t n, float *out, Err *e) {
+    if (p->info.format == WF_E4M3) {
+        uint8_t *codes = xmalloc(n * weight_cols(&p->info) + 1);
+        bool ok = source_rows_e4m3(s->src, &p->info, row, n, codes, out, e);
+        free(codes);
+        return ok;
+    }
+    float factor = p->info.format == WF_NVFP4 ? p->info.global : s->row_factor;
+    for (uint64_t r = 0; r < n; r++) out[r] = factor;
+    return true;
+}
+
 // False when fp16 cannot hold the value.
 static bool put_value(const Stream *s, float x, uint8_t *out) {
     WeightFormat format = s->layout->format;
@@ -147,7 +170,7 @@ static bool put_value(const Stream *s, float x, uint8_t *out) {
 // [n, cols] values of the piece in the layout's format, from column `col` of the stored rows.
 static bool read_values(Stream *s, const Piece *p, uint64_t row, uint64_t n, uint64_t cols, uint8_t *out,
                         Err *e) {
-    uint64_t all = weight_cols(&p->info), size = s->layout->format == WF_F32 ? 4 : 2;
+    uint64_t all = weight_cols(&p->info), size = layout_value_bytes(s->layout->format);
     bool raw = p->info.format == s->layout->format && s->g->add == 0 && layout_factor(s->layout->layout) == 1;
     if (raw && all == cols) return source_rows_raw(s->src, &p->info, row, n, out, e);
     uint64_t from = raw ? size : 4;
@@ -173,13 +196,13 @@ static bool read_values(Stream *s, const Piece *p, uint64_t row, uint64_t n, uin
 }
 
 static void constant_values(const Stream *s, uint64_t first, uint64_t n, uint8_t *out) {
-    uint64_t size = s->layout->format == WF_F32 ? 4 : 2;
+    uint64_t size = layout_value_bytes(s->layout->format);
     for (uint64_t i = 0; i < n; i++) put_value(s, s->g->data[first + i] + s->g->add, out + i * size);
 }
 
 // Calls for every piece that rows [row, row + n) of the weight touch. in: codes or values; scales: NVFP4.
 static bool read_rows(Stream *s, uint64_t row, uint64_t n, uint8_t *in, uint8_t *scales, Err *e) {
-    uint64_t cols = s->w->cols, size = s->layout->format == WF_F32 ? 4 : 2;
+    uint64_t cols = s->w->cols, size = layout_value_bytes(s->layout->format);
     if (s->w->kind == PLAN_WEIGHT_VALUES && !s->g->n_parts) {
         constant_values(s, row * cols, n * cols, in);
         return true;
@@ -191,10 +214,11 @@ static bool read_rows(Stream *s, uint64_t row, uint64_t n, uint8_t *in, uint8_t 
         uint64_t from = p->slice.row + begin - p->first, count = end - begin, at = begin - row;
         bool ok = true;
         if (s->w->kind == PLAN_WEIGHT_ROW_SCALES) {
-            float global = p->info.format == WF_NVFP4 ? p->info.global : s->row_factor;
-            for (uint64_t r = 0; r < count; r++) memcpy(in + (at + r) * 4, &global, 4);
+            ok = read_scales(s, p, from, count, (float *)(void *)in + at, e);
         } else if (s->layout->format == WF_NVFP4) {
             ok = read_nvfp4(s, p, from, count, in + at * (cols / 2), scales + at * (cols / 16), e);
+        } else if (s->layout->format == WF_E4M3) {
+            ok = read_e4m3(s, p, from, count, in + at * cols, e);
         } else {
             ok = read_values(s, p, from, count, cols, in + at * cols * size, e);
         }
@@ -207,7 +231,7 @@ static bool read_rows(Stream *s, uint64_t row, uint64_t n, uint8_t *in, uint8_t 
 }
 
 static bool read_vector(Stream *s, uint8_t *in, Err *e) {
-    uint64_t size = s->layout->format == WF_F32 ? 4 : 2;
+    uint64_t size = layout_value_bytes(s->layout->format);
     if (!s->g->n_parts) constant_values(s, 0, s->w->cols, in);
     for (uint32_t i = 0; i < s->g->n_parts; i++) {
         const Piece *p = &s->pieces[i];
@@ -228,7 +252,7 @@ typedef struct {
 static Rows rows_new(const Stream *s, uint64_t n) {
     uint64_t cols = s->w->cols;
     bool nvfp4 = s->layout->format == WF_NVFP4;
-    Rows r = {.row_bytes = nvfp4 ? cols / 2 : cols * (s->layout->format == WF_F32 ? 4 : 2),
+    Rows r = {.row_bytes = nvfp4 ? cols / 2 : cols * layout_value_bytes(s->layout->format),
               .scale_bytes = nvfp4 ? cols / 16 : 0};
     r.in = xmalloc(n * (r.row_bytes + r.scale_bytes));
     r.scales = r.in + n * r.row_bytes;
@@ -322,8 +346,9 @@ static bool find_pieces(Stream *s, Arena *a, uint32_t rank, uint32_t n_ranks, Di
                               (unsigned long long)weight_rows(&p->info),
                               (unsigned long long)weight_cols(&p->info), (unsigned long long)part->rows,
                               (unsigned long long)part->cols);
-        if (s->layout->format == WF_NVFP4 &&
-            (p->info.format != WF_NVFP4 || s->g->add != 0 || p->slice.col % 16))
+        WeightFormat holds = s->layout->format;
+        if ((holds == WF_E4M3 && (p->info.format != WF_E4M3 || s->g->add != 0)) ||
+            (holds == WF_NVFP4 && (p->info.format != WF_NVFP4 || s->g->add != 0 || p->slice.col % 16)))
             return diag_error(d, E_PLAN_INVALID, SPAN_NONE,
                               "weight %s: tensor " STR_FMT " cannot take layout %s", s->w->name,
                               STR_ARG(part->tensor), s->layout->name);

@@ -83,6 +83,7 @@ static bool choose_layout(const Target *t, const Weight *w, unsigned used, AdaLa
         *out = t->gather[w->type.dtype];
     else
         *out = ADA_LAYOUT_ROWS_F32;
+    if (used & USED_PAIRS && *out == ADA_LAYOUT_MMA_E4M3) *out = 0; // gate_up has no form of it
     if (used & USED_PAIRS && *out == ADA_LAYOUT_MMA_NVFP4) *out = ADA_LAYOUT_MMA_NVFP4_PAIRS;
     if (used & USED_PAIRS && *out == ADA_LAYOUT_MMA_F16) *out = ADA_LAYOUT_MMA_F16_PAIRS;
     return *out != 0;

@@ -22,6 +22,7 @@ static bool cuda_emit(const Target *t, Arena *a, const Plan *p, const EmitOption
         .page_tokens = 64, .half_rows = true, .chunk = 1024, .batch = {1, 2, 4, 8, 16, 32, 64},              \
         .n_batch = 7,                                                                                        \
         .linear = {[DT_NVFP4] = ADA_LAYOUT_MMA_NVFP4,                                                        \
+                   [DT_E4M3] = ADA_LAYOUT_MMA_E4M3,                                                          \
                    [DT_BF16] = ADA_LAYOUT_MMA_F16,                                                           \
                    [DT_F16] = ADA_LAYOUT_MMA_F16,                                                            \
                    [DT_F32] = ADA_LAYOUT_ROWS_F32},                                                          \

@@ -39,7 +39,7 @@ typedef struct {
 
 static Product product_of(const Target *t, const KernelAsk *ask, KernelAnswer *out, uint64_t tiles) {
     Product p = {t, ask, out, tiles, div_up(ask_u(ask, "k"), STAGE_COLS), 0, FITTED_GHZ / t->clock_ghz};
-    p.stage_bytes = ask_is(ask, "format", "nvfp4") ? 576 : 2048;
+    p.stage_bytes = ask_is(ask, "format", "nvfp4") ? 576 : ask_is(ask, "format", "e4m3") ? 1024 : 2048;
     return p;
 }
 
@@ -161,8 +161,9 @@ static void panel_candidate(const Product *p, uint32_t cols, uint32_t warps, uin
 
 // What the registers of a thread hold: 168 with 12 warps, 255 with 8.
 static bool panel_fits(const Product *p, uint32_t cols, uint32_t warps, uint32_t each) {
-    bool nvfp4 = p->stage_bytes == 576;
-    return each == 1 ? warps <= 8 || nvfp4 || cols < 8 : nvfp4 && warps == 8 && cols == 8;
+    bool nvfp4 = p->stage_bytes == 576, e4m3 = p->stage_bytes == 1024;
+    if (each == 1) return warps <= 8 || nvfp4 || cols < 8;
+    return (nvfp4 || e4m3) && warps == 8 && cols == 8;
 }
 
 static void panel_candidates(const Product *p) {

@@ -95,6 +95,7 @@ const Target target_host = {
     .batch = {1, 2, 4, 8, 16},
     .n_batch = 5,
     .linear = {[DT_NVFP4] = ADA_LAYOUT_HOST_NVFP4,
+               [DT_E4M3] = ADA_LAYOUT_HOST_E4M3,
                [DT_BF16] = ADA_LAYOUT_HOST_BF16,
                [DT_F16] = ADA_LAYOUT_HOST_F16,
                [DT_F32] = ADA_LAYOUT_HOST_F32},

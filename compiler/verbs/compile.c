@@ -9,6 +9,7 @@
 #include "compiler/passes/pass.h"
 #include "compiler/targets/target.h"
 #include "compiler/verbs/compile_facts.h"
+#include "compiler/verbs/compile_head.h"
 #include "compiler/verbs/verbs.h"
 #include "runtime/base/file.h"
 #include "runtime/base/log.h"
@@ -148,6 +149,28 @@ static bool make_selftest(Compile *c) {
     return true;
 }
 
+static uint64_t head_bytes(const Compile *c) {
+    for (uint32_t i = 0; i < c->plan->n_weights; i++)
+        if (c->plan->weights[i].kind == PLAN_WEIGHT_VALUES &&
+            !strcmp(c->plan->weights[i].name, "lm_head.weight"))
+            return c->plan->weights[i].bytes;
+    return 0;
+}
+
+static bool make_head(Compile *c, PackHead *out) {
+    if (!head_measure(c->arena, &c->model, c->passes.vocab, c->pool, out, c->diags)) return false;
+    if (!out->positions) return true;
+    say(c, "head", "%s, %.1f MB%s%s", out->format, (double)head_bytes(c) / 1e6,
+        c->plan->n_ranks > 1 ? " a rank" : "",
+        out->tied ? ", beside the embedding table, which stays as it is: the two are no longer shared" : "");
+    say(c, "head",
+        "KL divergence from the head as stored: mean %.4g, max %.4g nats; %u of %u positions keep "
+        "their most probable id (fp32 evaluator, pseudo-random ids%s)",
+        out->kl_mean, out->kl_max, out->same_first, out->positions,
+        c->opt.random_weights ? ", random weights" : "");
+    return true;
+}
+
 static bool make_artifact(Compile *c) {
     PackCode code[COUNT_OF(c->code.image)];
     for (uint32_t i = 0; i < c->code.n; i++)
@@ -163,6 +186,7 @@ static bool make_artifact(Compile *c) {
                     .pool = c->pool};
     if (!facts_fill(c->arena, &c->model, c->has_chat, c->pool, &in.facts, c->diags)) return false;
     in.facts.sm = c->target->sm;
+    if (!make_head(c, &in.facts.head)) return false;
     if (in.facts.quantize_error.weights)
         say(c, "quantize", "%s; relative error of the weights: max %.4f, mse %.4f", in.facts.quantize,
             in.facts.quantize_error.rel_max, in.facts.quantize_error.rel_mse);

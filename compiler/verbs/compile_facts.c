@@ -17,7 +17,7 @@ enum { SELFTEST_IDS_MAX = 16, SELFTEST_COLUMNS = 128, HASH_CHUNK = 64 << 20 };
 #define TOLERANCE_DENSE 0.15f
 #define TOLERANCE_MOE   0.3f
 
-static double weights_count(const Graph *g) {
+double facts_weights(const Graph *g) {
     double n = 0;
     for (uint32_t i = 0; i < g->n_weights; i++) {
         double size = 1;
@@ -33,14 +33,20 @@ static uint64_t mix64(uint64_t x) { // splitmix64 finaliser
     return x ^ x >> 31;
 }
 
+const int32_t *facts_ids(Arena *a, uint32_t n, uint32_t vocab) {
+    int32_t *ids = ARENA_ARRAY(a, int32_t, n);
+    for (uint32_t i = 0; i < n; i++) ids[i] = (int32_t)(mix64(i + 1) % vocab);
+    return ids;
+}
+
 bool facts_selftest(Arena *a, const Model *m, Pool *pool, PackSelftest *out, Diags *d) {
     uint32_t vocab = eval_vocab(m->graph);
-    double n = SELFTEST_MACS / (weights_count(m->graph) + 1);
+    double n = SELFTEST_MACS / (facts_weights(m->graph) + 1);
     uint32_t n_ids = (uint32_t)MAX(2, MIN(n, SELFTEST_IDS_MAX));
     n_ids = MIN(n_ids, (uint32_t)m->recipe.context);
     uint32_t n_columns = MIN((uint32_t)SELFTEST_COLUMNS, vocab);
-    int32_t *ids = ARENA_ARRAY(a, int32_t, n_ids), *columns = ARENA_ARRAY(a, int32_t, n_columns);
-    for (uint32_t i = 0; i < n_ids; i++) ids[i] = (int32_t)(mix64(i + 1) % vocab);
+    const int32_t *ids = facts_ids(a, n_ids, vocab);
+    int32_t *columns = ARENA_ARRAY(a, int32_t, n_columns);
     for (uint32_t i = 0; i < n_columns; i++) columns[i] = (int32_t)((uint64_t)i * vocab / n_columns);
     float *logits = xmalloc((size_t)n_ids * vocab * sizeof *logits);
     float *kept = ARENA_ARRAY(a, float, (size_t)n_ids *n_columns);

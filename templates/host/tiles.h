@@ -8,7 +8,7 @@
 #define ADALLM_HOST_TILES_H
 #include "templates/host/math.h"
 
-enum { FORMAT_NVFP4, FORMAT_BF16, FORMAT_F16, FORMAT_F32, FORMAT_ROWS_F32, FORMAT_ROWS_BF16 };
+enum { FORMAT_NVFP4, FORMAT_BF16, FORMAT_F16, FORMAT_F32, FORMAT_ROWS_F32, FORMAT_ROWS_BF16, FORMAT_E4M3 };
 enum { ACT_SILU, ACT_GELU_TANH };
 
 enum {
@@ -24,8 +24,8 @@ enum {
     MICRO_TOKENS = 6,
 };
 // Layouts HOST_* of pack/layout.c: bytes of a tile for a step of columns. The plain formats have one step
-// size: 2 columns of 16 bits, 1 column of fp32.
-enum { NVFP4_COLS = 16, NVFP4_BYTES = 144, PLAIN_BYTES = 64 };
+// size: 2 columns of 16 bits, 1 column of fp32 or E4M3.
+enum { NVFP4_COLS = 16, NVFP4_BYTES = 144 };
 
 typedef struct {
     float expanded[CHUNK_COLS * TILE_ROWS];
@@ -35,11 +35,14 @@ typedef struct {
     uint32_t id[PASS_TOKENS];
 } TileScratch;
 
-INLINE uint32_t plain_cols(uint32_t format) { return format == FORMAT_F32 ? 1 : 2; }
+INLINE uint32_t plain_cols(uint32_t format) { return format == FORMAT_F32 || format == FORMAT_E4M3 ? 1 : 2; }
+INLINE uint32_t plain_bytes(uint32_t format) {
+    return format == FORMAT_E4M3 ? 16 : 64;
+} // of a step of a tile
 
 INLINE size_t tile_bytes(uint32_t format, uint32_t k) {
     return format == FORMAT_NVFP4 ? (size_t)k / NVFP4_COLS * NVFP4_BYTES
-                                  : (size_t)k / plain_cols(format) * PLAIN_BYTES;
+                                  : (size_t)k / plain_cols(format) * plain_bytes(format);
 }
 
 // One step of 8 rows of a plain format.
@@ -48,6 +51,8 @@ INLINE void plain_expand(uint32_t format, const uint8_t *p, f32x8 value[2]) {
         bf16_expand(p, value);
     else if (format == FORMAT_F16)
         f16_expand(p, value);
+    else if (format == FORMAT_E4M3)
+        value[0] = e4m3_load(p) * f32x8_set1(E4M3_SCALE);
     else
         value[0] = f32x8_load((const float *)(const void *)p);
 }
@@ -79,12 +84,12 @@ INLINE void direct_nvfp4(const uint8_t *w, uint32_t k, uint32_t n_tiles, const f
 INLINE void direct_plain(uint32_t format, const uint8_t *w, uint32_t k, uint32_t n_tiles,
                          const float *const *x, uint32_t n_tok, f32x8 acc[][DIRECT_OCTETS]) {
     const size_t stride = tile_bytes(format, k);
-    const uint32_t step = plain_cols(format);
-    for (uint32_t col = 0; col < k; col += step, w += PLAIN_BYTES)
+    const uint32_t step = plain_cols(format), bytes = plain_bytes(format);
+    for (uint32_t col = 0; col < k; col += step, w += bytes)
 #pragma GCC unroll 8
         for (uint32_t octet = 0; octet < 2 * n_tiles; octet++) {
             f32x8 value[2];
-            plain_expand(format, w + octet / 2 * stride + octet % 2 * 32, value);
+            plain_expand(format, w + octet / 2 * stride + octet % 2 * (bytes / 2), value);
 #pragma GCC unroll 8
             for (uint32_t i = 0; i < step; i++)
 #pragma GCC unroll 8
@@ -124,11 +129,11 @@ INLINE void expand(uint32_t format, const uint8_t *w, uint32_t cols, float *out)
             }
         return;
     }
-    const uint32_t step = plain_cols(format);
-    for (uint32_t col = 0; col < cols; col += step, w += PLAIN_BYTES)
+    const uint32_t step = plain_cols(format), bytes = plain_bytes(format);
+    for (uint32_t col = 0; col < cols; col += step, w += bytes)
         for (uint32_t octet = 0; octet < 2; octet++) {
             f32x8 value[2];
-            plain_expand(format, w + octet * 32, value);
+            plain_expand(format, w + octet * (bytes / 2), value);
             for (uint32_t i = 0; i < step; i++)
                 f32x8_store(out + (col + i) * TILE_ROWS + octet * 8, value[i]);
         }
@@ -231,6 +236,10 @@ SHARED void tiles_f16(const uint8_t *w, uint32_t k, uint32_t n_tiles, const floa
                       float *acc, uint32_t acc_stride, float *expanded) {
     tiles_any(FORMAT_F16, w, k, n_tiles, x, n_tok, acc, acc_stride, expanded);
 }
+SHARED void tiles_e4m3(const uint8_t *w, uint32_t k, uint32_t n_tiles, const float *const *x, uint32_t n_tok,
+                       float *acc, uint32_t acc_stride, float *expanded) {
+    tiles_any(FORMAT_E4M3, w, k, n_tiles, x, n_tok, acc, acc_stride, expanded);
+}
 SHARED void tiles_f32(const uint8_t *w, uint32_t k, uint32_t n_tiles, const float *const *x, uint32_t n_tok,
                       float *acc, uint32_t acc_stride, float *expanded) {
     tiles_any(FORMAT_F32, w, k, n_tiles, x, n_tok, acc, acc_stride, expanded);
@@ -248,6 +257,8 @@ INLINE void tiles_rows(uint32_t format, const uint8_t *w, uint32_t k, uint32_t r
         tiles_bf16(first, k, n_tiles, s->x, n_tok, acc, acc_stride, s->expanded);
     else if (format == FORMAT_F16)
         tiles_f16(first, k, n_tiles, s->x, n_tok, acc, acc_stride, s->expanded);
+    else if (format == FORMAT_E4M3)
+        tiles_e4m3(first, k, n_tiles, s->x, n_tok, acc, acc_stride, s->expanded);
     else
         tiles_f32(first, k, n_tiles, s->x, n_tok, acc, acc_stride, s->expanded);
 }

@@ -14,7 +14,8 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
                               CHUNK_BYTES = CHUNK * STAGE_BYTES;
     static constexpr uint32_t DEPTH = F == FORMAT_NVFP4 ? CHUNK / MT : CHUNK / 2 / MT; // stages in flight
     static constexpr uint32_t GROUP = 4; // products into the same sums are so many apart
-    static constexpr bool EVEN = STAGES % (SLICES * CHUNK) == 0; // slices end where chunks do
+    static constexpr bool EVEN =
+        slice_chunk(STAGES, slice_length(STAGES), CHUNK) == CHUNK; // slices end where chunks do
     static constexpr uint32_t shared_bytes = BUFFERS * CHUNK_BYTES;
     static_assert(COLS % GROUP == 0, "column tiles come in whole groups");
 
@@ -74,8 +75,8 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
 
     // Starts the weights of the block's part on their way.
     __device__ __forceinline__ void open(uint32_t part) {
-        const uint32_t first = slice_begin(STAGES, part * Base::PART_SLICES),
-                       end = slice_begin(STAGES, (part + 1) * Base::PART_SLICES);
+        const uint32_t first = slice_begin<STAGES>(part * Base::PART_SLICES),
+                       end = slice_begin<STAGES>((part + 1) * Base::PART_SLICES);
 #pragma unroll
         for (uint32_t m = 0; m < MT; m++)
             at[m] = w + (uint64_t)min(threadIdx.x / 32 * MT + m, n_tiles - 1) * STAGES * BYTES;
@@ -92,8 +93,8 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
     // After open(part); rows stand in `row`. Fills `sum`; returns whether the block has the sums of all
     // slices. Every thread of the block calls it.
     __device__ __forceinline__ bool run(uint32_t part, float4 *partial, uint32_t *counter) {
-        const uint32_t first = slice_begin(STAGES, part * Base::PART_SLICES),
-                       end = slice_begin(STAGES, (part + 1) * Base::PART_SLICES);
+        const uint32_t first = slice_begin<STAGES>(part * Base::PART_SLICES),
+                       end = slice_begin<STAGES>((part + 1) * Base::PART_SLICES);
         uint32_t slice = part * Base::PART_SLICES, buffer = 0;
         this->begin();
         if (first < end) fetch(first, end, 0);
@@ -104,13 +105,13 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
             if (chunk + CHUNK < end) fetch(chunk + CHUNK, end, buffer ^ 1);
             cp_async_commit();
             const uint8_t *x = shared + buffer * CHUNK_BYTES;
-            if (EVEN && chunk == slice_begin(STAGES, slice + 1)) this->end_slice(slice++, partial);
+            if (EVEN && chunk == slice_begin<STAGES>(slice + 1)) this->end_slice(slice++, partial);
 #pragma unroll
             for (uint32_t d = 0; d < CHUNK; d++) {
                 const uint32_t stage = chunk + d;
                 if (!EVEN) {
                     if (stage >= end) break;
-                    for (; stage == slice_begin(STAGES, slice + 1); slice++) this->end_slice(slice, partial);
+                    for (; stage == slice_begin<STAGES>(slice + 1); slice++) this->end_slice(slice, partial);
                 }
                 multiply(ring[d % DEPTH], x + d * STAGE_BYTES);
                 if (stage + DEPTH < end) load(stage + DEPTH, ring[d % DEPTH]);

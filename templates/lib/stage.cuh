@@ -8,19 +8,36 @@
 
 constexpr uint32_t TILE_ROWS = 16, STAGE_COLS = 64, TILE_TOKENS = 8;
 
-// K is summed in SLICES chains of mma, which are added in order. The same in every form of every product, so
-// that a token's bits do not depend on the form.
-constexpr uint32_t SLICES = 8;
 __host__ __device__ constexpr uint32_t stages_of(uint32_t k) { return (k + STAGE_COLS - 1) / STAGE_COLS; }
-__host__ __device__ constexpr uint32_t slice_begin(uint32_t stages, uint32_t slice) {
-    return stages * slice / SLICES;
+__host__ __device__ constexpr uint32_t stage_bytes(Format f) {
+    return f == FORMAT_NVFP4 ? 576 : f == FORMAT_E4M3 ? 1024 : 2048;
 }
-__host__ __device__ constexpr uint32_t stage_bytes(Format f) { return f == FORMAT_NVFP4 ? 576 : 2048; }
 __host__ __device__ constexpr uint32_t row_tiles(uint32_t n) { return (n + TILE_ROWS - 1) / TILE_ROWS; }
 
+// K is summed in SLICES chains of mma, which are added in order. The same in every form of every product, so
+// that a token's bits do not depend on the form. All slices but the last that is not empty have
+// slice_length() stages: the least that lets a warp take its slice in equal chunks of 4 to 8 stages, where a
+// few more than an even share suffice for that.
+constexpr uint32_t SLICES = 8;
+__host__ __device__ constexpr uint32_t slice_chunk(uint32_t stages, uint32_t length, uint32_t most) {
+    uint32_t chunk = most;
+    while (chunk > 1 && (length % chunk || stages % length % chunk)) chunk--;
+    return chunk;
+}
+__host__ __device__ constexpr uint32_t slice_length(uint32_t stages) {
+    const uint32_t least = (stages + SLICES - 1) / SLICES;
+    if (least >= 4)
+        for (uint32_t length = least; length <= least + least / 4 + 1; length++)
+            if (slice_chunk(stages, length, 8) >= 4) return length;
+    return least;
+}
+template <uint32_t STAGES> __host__ __device__ constexpr uint32_t slice_begin(uint32_t slice) {
+    constexpr uint32_t LENGTH = slice_length(STAGES);
+    return slice * LENGTH < STAGES ? slice * LENGTH : STAGES;
+}
 template <uint32_t STAGES> __host__ __device__ constexpr uint32_t slice_stages(uint32_t slice) {
-    return STAGES % SLICES == 0 ? STAGES / SLICES
-                                : slice_begin(STAGES, slice + 1) - slice_begin(STAGES, slice);
+    constexpr uint32_t LENGTH = slice_length(STAGES);
+    return LENGTH * SLICES == STAGES ? LENGTH : slice_begin<STAGES>(slice + 1) - slice_begin<STAGES>(slice);
 }
 
 // What undoes the factor of unpacked weights: codes come out as value * 2^-14, 16-bit weights have it in
@@ -62,6 +79,23 @@ template <> struct Stage<FORMAT_NVFP4> {
         const ScalePair s(scales);
         unpack_nvfp4(half ? codes.z : codes.x, s.g, s.g8, a[0]);
         unpack_nvfp4(half ? codes.w : codes.y, s.g, s.g8, a[1]);
+    }
+};
+
+template <> struct Stage<FORMAT_E4M3> {
+    uint4 v[2];
+    __device__ __forceinline__ void load(const uint8_t *at, uint32_t lane) {
+#pragma unroll
+        for (uint32_t j = 0; j < 2; j++) v[j] = ld_global_nc_v4(at + j * 512 + lane * 16);
+    }
+    // Two values of a word to a register each, exact: E4M3 is a subset of fp16.
+    __device__ __forceinline__ static void unpack(uint32_t w, uint32_t &low, uint32_t &high) {
+        low = cvt_rn_f16x2_e4m3x2((uint16_t)w), high = cvt_rn_f16x2_e4m3x2((uint16_t)(w >> 16));
+    }
+    __device__ __forceinline__ void pair(uint32_t half, uint32_t (&a)[2][4]) const {
+        const uint4 x = half ? v[1] : v[0];
+        unpack(x.x, a[0][0], a[0][1]), unpack(x.y, a[0][2], a[0][3]);
+        unpack(x.z, a[1][0], a[1][1]), unpack(x.w, a[1][2], a[1][3]);
     }
 };
 

@@ -9,13 +9,15 @@ constexpr uint32_t PART_BYTES = SLICES * 512; // partial sums of a row tile and 
 
 template <bool VALUE> struct Constant { static constexpr bool value = VALUE; };
 
-// Stages in flight a warp: as many as wanted, or fewer (more than half) where a slice of `most` stages then
-// leaves less of its last chunk empty.
-__host__ __device__ constexpr uint32_t stream_depth(uint32_t most, uint32_t wanted) {
+// Stages in flight a warp: as many as wanted, or fewer (half at least) where slices then are whole chunks, or
+// leave less of the last chunk empty.
+__host__ __device__ constexpr uint32_t stream_depth(uint32_t stages, uint32_t wanted) {
+    const uint32_t length = slice_length(stages), whole = slice_chunk(stages, length, wanted);
+    if (2 * whole >= wanted) return whole;
     uint32_t best = wanted;
     for (uint32_t d = wanted; 2 * d > wanted; d--)
-        if ((most + d - 1) / d * d < (most + best - 1) / best * best) best = d;
-    return most < best ? most : best;
+        if ((length + d - 1) / d * d < (length + best - 1) / best * best) best = d;
+    return length < best ? length : best;
 }
 
 // Rows of activations, a column each: lane (g, q) reads 32 bytes of row g of every column tile. Columns
@@ -55,11 +57,10 @@ template <uint32_t TILES, uint32_t GRID, uint32_t MOST_> struct StreamDeal {
 template <Format F, uint32_t K, uint32_t COLS_, uint32_t GROUPS_> struct Stream {
     static constexpr Format FORMAT = F;
     static constexpr uint32_t COLS = COLS_, GROUPS = GROUPS_, STAGES = stages_of(K), BYTES = stage_bytes(F);
-    static constexpr uint32_t MOST = (STAGES + SLICES - 1) / SLICES; // stages of a slice
-    static constexpr uint32_t LEAST =
-        STAGES / SLICES >= 4 ? STAGES / SLICES : MOST; // of a slice; a short rest is cheap
-    static constexpr uint32_t DEPTH = stream_depth(LEAST, F == FORMAT_NVFP4 ? (COLS > 1 ? 4 : 8) : 2);
-    static constexpr bool EVEN = STAGES % (SLICES * DEPTH) == 0; // every chunk is full
+    static constexpr uint32_t WANTED = F == FORMAT_NVFP4 ? (COLS > 1 ? 4 : 8) : F == FORMAT_E4M3 ? 4 : 2;
+    static constexpr uint32_t DEPTH = stream_depth(STAGES, WANTED);
+    static constexpr bool EVEN =
+        slice_chunk(STAGES, slice_length(STAGES), DEPTH) == DEPTH; // every chunk is full
 };
 
 template <Format F, uint32_t COLS>
@@ -93,7 +94,7 @@ __device__ __forceinline__ void stream_tiles(const void *w, Share share, Columns
     static_assert(WARPS >= GROUPS * SLICES, "a warp for every slice");
     const uint32_t thread = thread_index(), warp = thread / 32, lane = thread % 32, slice = warp % SLICES,
                    group = warp / SLICES, n = share().n;
-    const uint32_t begin = slice_begin(STAGES, slice), n_stages = slice_stages<STAGES>(slice),
+    const uint32_t begin = slice_begin<STAGES>(slice), n_stages = slice_stages<STAGES>(slice),
                    mine = group < GROUPS && group < n ? n_stages : 0;
     const uint8_t *at = (const uint8_t *)w + ((uint64_t)(share().first + group) * STAGES + begin) * BYTES;
     asm("" : "+l"(at)); // one address and fixed offsets from it, not an offset for every slot
@@ -104,7 +105,7 @@ __device__ __forceinline__ void stream_tiles(const void *w, Share share, Columns
     for (uint32_t d = 0; d < DEPTH && d < Link::EARLY; d++)
         if (d < mine) ring[d].load(at + d * BYTES, lane);
     const StreamColumns<COLS> columns = make_columns();
-    columns.load(begin, x);
+    columns.load(n_stages ? begin : 0, x); // a slice may be empty
 #pragma unroll
     for (uint32_t d = Link::EARLY; d < DEPTH; d++)
         if (d < mine) ring[d].load(at + d * BYTES, lane);

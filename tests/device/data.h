@@ -38,11 +38,14 @@ typedef struct {
     uint32_t stack, rows, cols;
 } TestTiles;
 TestTiles tiles_nvfp4(uint64_t seed, uint32_t stack, uint32_t rows, uint32_t cols, bool pairs);
+TestTiles tiles_e4m3(uint64_t seed, uint32_t stack, uint32_t rows, uint32_t cols, bool pairs); // pairs: false
 TestTiles tiles_f16(uint64_t seed, uint32_t stack, uint32_t rows, uint32_t cols, bool pairs);
 // From given codes [stack * rows, cols / 2] (even column in the low nibble), E4M3 scales [stack * rows, cols
-// / 16] and row scales; from given values, which are stored times 256 in fp16.
+// / 16] and row scales; from given E4M3 codes [rows, cols] and row scales; from given values, which are
+// stored times 256 in fp16.
 TestTiles tiles_of_codes(const uint8_t *codes, const uint8_t *scales, const float *row_scale, uint32_t stack,
                          uint32_t rows, uint32_t cols, bool pairs);
+TestTiles tiles_of_e4m3(const uint8_t *codes, const float *row_scale, uint32_t rows, uint32_t cols);
 TestTiles tiles_of_values(const float *values, uint32_t stack, uint32_t rows, uint32_t cols, bool pairs);
 
 // ---- paged KV ------------------------------------------------------------------------------------

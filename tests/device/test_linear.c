@@ -28,16 +28,28 @@ typedef struct {
 #define EVERY_BUCKET 1, 2, 4, 8, 16, 32, 64, 256, 1024
 #define SOME_BUCKETS 1, 16, 256
 static Product products[] = {
-    LINEAR(336, 640, 336, "nvfp4", "", EVERY_BUCKET), LINEAR(80, 144, 80, "f16", "", EVERY_BUCKET),
-    GATE_UP(88, 640, "nvfp4", "silu", EVERY_BUCKET),  GATE_UP(40, 80, "f16", "gelu_tanh", 1, 16, 64),
-    LINEAR(16, 16, 16, "nvfp4", "", SOME_BUCKETS),    LINEAR(130, 48, 140, "nvfp4", "", SOME_BUCKETS),
-    LINEAR(40, 80, 40, "nvfp4", "", SOME_BUCKETS),    LINEAR(1, 272, 1, "nvfp4", "", 1, 64),
-    LINEAR(48, 5376, 48, "nvfp4", "", SOME_BUCKETS),  GATE_UP(16, 16, "nvfp4", "gelu_tanh", 1, 64),
+    LINEAR(336, 640, 336, "nvfp4", "", EVERY_BUCKET),
+    LINEAR(80, 144, 80, "f16", "", EVERY_BUCKET),
+    GATE_UP(88, 640, "nvfp4", "silu", EVERY_BUCKET),
+    GATE_UP(40, 80, "f16", "gelu_tanh", 1, 16, 64),
+    LINEAR(16, 16, 16, "nvfp4", "", SOME_BUCKETS),
+    LINEAR(130, 48, 140, "nvfp4", "", SOME_BUCKETS),
+    LINEAR(40, 80, 40, "nvfp4", "", SOME_BUCKETS),
+    LINEAR(1, 272, 1, "nvfp4", "", 1, 64),
+    LINEAR(48, 5376, 48, "nvfp4", "", SOME_BUCKETS),
+    GATE_UP(16, 16, "nvfp4", "gelu_tanh", 1, 64),
     GATE_UP(21, 48, "nvfp4", "silu", 1, 64),
+    LINEAR(336, 640, 336, "e4m3", "", EVERY_BUCKET),
+    LINEAR(130, 48, 140, "e4m3", "", SOME_BUCKETS),
+    LINEAR(48, 5376, 48, "e4m3", "", EVERY_BUCKET),
+    LINEAR(1, 272, 1, "e4m3", "", 1, 64),
+    LINEAR(2128, 1024, 2128, "e4m3", "", EVERY_BUCKET),
 };
 static Product exact = LINEAR(128, 256, 128, "nvfp4", "", SOME_BUCKETS);
+static Product exact_e4m3 = LINEAR(256, 64, 256, "e4m3", "", SOME_BUCKETS);
 static Product whole = LINEAR(112, 320, 112, "nvfp4", "", EVERY_BUCKET);
-static Product bias = LINEAR(40, 48, 50, "f16", "has_bias=1 softcap=30 count=1", 1, 16, 64);
+static Product biased[] = {LINEAR(40, 48, 50, "f16", "has_bias=1 softcap=30 count=1", 1, 16, 64),
+                           LINEAR(40, 48, 50, "e4m3", "has_bias=1 softcap=30 count=1", 1, 16, 64)};
 
 static Product added = LINEAR(130, 272, 130, "nvfp4", "add=1", EVERY_BUCKET);
 static Product plain = LINEAR(130, 272, 130, "nvfp4", "", 1024);
@@ -46,8 +58,8 @@ static Product plain = LINEAR(130, 272, 130, "nvfp4", "", 1024);
 enum { FOLD_TOKENS = 2 };
 static const Product normed[] = {
     LINEAR(336, 1024, 336, "nvfp4", ""),   LINEAR(2208, 2048, 2208, "f16", ""),
-    LINEAR(2208, 4096, 2208, "nvfp4", ""), GATE_UP(88, 1024, "nvfp4", "silu"),
-    GATE_UP(1112, 2048, "nvfp4", "silu"),
+    LINEAR(2208, 4096, 2208, "nvfp4", ""), LINEAR(2208, 2048, 2208, "e4m3", ""),
+    GATE_UP(88, 1024, "nvfp4", "silu"),    GATE_UP(1112, 2048, "nvfp4", "silu"),
 };
 static struct {
     uint32_t norm, product, fold; // kernels
@@ -86,7 +98,8 @@ static void add_folds(size_t i) {
 
 static void setup(void) {
     for (size_t i = 0; i < COUNT_OF(products); i++) add_forms(&products[i]);
-    add_forms(&exact), add_forms(&whole), add_forms(&bias), add_forms(&added), add_forms(&plain);
+    add_forms(&exact), add_forms(&whole), add_forms(&added), add_forms(&plain), add_forms(&exact_e4m3);
+    for (size_t i = 0; i < COUNT_OF(biased); i++) add_forms(&biased[i]);
     for (size_t i = 0; i < COUNT_OF(normed); i++) add_folds(i);
 }
 
@@ -114,6 +127,7 @@ static Bench bench_of(const Product *p, TestTiles w, TestActs x) {
 
 static TestTiles random_tiles(const Product *p, uint64_t seed) {
     uint32_t rows = p->gate ? 2 * p->n : p->n;
+    if (!strcmp(p->format, "e4m3")) return tiles_e4m3(seed, 1, rows, p->k, p->gate);
     return strcmp(p->format, "nvfp4") ? tiles_f16(seed, 1, rows, p->k, p->gate)
                                       : tiles_nvfp4(seed, 1, rows, p->k, p->gate);
 }
@@ -198,6 +212,49 @@ static void packing_agrees_with_the_compiler(void **state) {
         layout_pack_nvfp4(ADA_LAYOUT_MMA_NVFP4, MIN(16u, N - row), K, codes + row * K / 2,
                           scales + row * K / 16, tile);
         check_bits("a tile", tile, w.packed + row / 16 * sizeof tile, sizeof tile);
+    }
+}
+
+static void e4m3_packing_agrees_with_the_compiler(void **state) {
+    (void)state;
+    enum { N = 24, K = 80 };
+    uint8_t codes[N * K], tile[2 * 1024];
+    float ones[N];
+    uint64_t seed = 2;
+    for (size_t i = 0; i < sizeof codes; i++) codes[i] = (uint8_t)random_u64(&seed);
+    for (size_t i = 0; i < N; i++) ones[i] = 1;
+    TestTiles w = tiles_of_e4m3(codes, ones, N, K);
+    for (uint32_t row = 0; row < N; row += 16) {
+        layout_pack_values(ADA_LAYOUT_MMA_E4M3, MIN(16u, N - row), K, codes + row * K, tile);
+        check_bits("a tile", tile, w.packed + row / 16 * sizeof tile, sizeof tile);
+    }
+}
+
+// Row r holds code r + column, but the two NaN; one-hot activations read single codes, exact.
+static void every_e4m3_code(void **state) {
+    (void)state;
+    enum { N = 256, K = 64 };
+    static uint8_t codes[N * K];
+    static float x[K * K], ones[N];
+    for (uint32_t i = 0; i < N * K; i++) {
+        codes[i] = (uint8_t)(i / K + i % K);
+        if ((codes[i] & 0x7F) == 0x7F) codes[i] ^= 1;
+    }
+    for (uint32_t r = 0; r < N; r++) ones[r] = 1;
+    for (uint32_t k = 0; k < K; k++) x[k * K + k] = 1;
+    Bench b =
+        bench_of(&exact_e4m3, tiles_of_e4m3(codes, ones, N, K), acts_of(x, K, K, act_pitch(K, false), false));
+    for (uint32_t f = 0; f < exact_e4m3.n_forms; f++) {
+        uint32_t step = MIN(exact_e4m3.buckets[f], (uint32_t)K);
+        for (uint32_t k = 0; k + step <= K; k += step) {
+            const float *out = (const float *)(const void *)run(&b, f, k, step);
+            for (uint32_t i = 0; i < step * N; i++) {
+                uint8_t code = codes[i % N * K + k + i / N];
+                if (out[i] != e4m3_to_f32(code))
+                    check_fail("%s: code 0x%02x gives %g, expected %g", device_spec(exact_e4m3.forms[f]),
+                               code, (double)out[i], (double)e4m3_to_f32(code));
+            }
+        }
     }
 }
 
@@ -317,9 +374,7 @@ static void nan_stays_where_it_is(void **state) {
     }
 }
 
-static void bias_stride_softcap(void **state) {
-    (void)state;
-    const Product *p = &bias;
+static void check_bias(const Product *p) {
     Bench b = bench_of(p, random_tiles(p, 5), random_acts(p, 6, 40));
     float add[40];
     random_fill(7, add, COUNT_OF(add), 20);
@@ -330,6 +385,11 @@ static void bias_stride_softcap(void **state) {
         uint32_t n = MIN(p->buckets[f], b.x.n);
         check_rows(&b, f, run(&b, f, 0, n), n, want);
     }
+}
+
+static void bias_stride_softcap(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(biased); i++, device_drop_all()) check_bias(&biased[i]);
 }
 
 // With `add` each form leaves in `out` what stood there plus what it would have written.
@@ -392,6 +452,8 @@ static void folded_norms_change_no_bit(void **state) {
 static const struct CMUnitTest tests[] = {
     device_test(packing_agrees_with_the_compiler),
     device_test(every_code_and_scale),
+    device_test(e4m3_packing_agrees_with_the_compiler),
+    device_test(every_e4m3_code),
     device_test(whole_numbers_are_exact),
     device_test(random_against_doubles),
     device_test(same_bits_in_every_form_and_place),

@@ -5,7 +5,7 @@
 #include "runtime/base/fp.h"
 #include "tests/device/device.h"
 
-enum { STAGE_COLS = 64, TILE_ROWS = 16, NVFP4_STAGE = 576, F16_STAGE = 2048 };
+enum { STAGE_COLS = 64, TILE_ROWS = 16, NVFP4_STAGE = 576, E4M3_STAGE = 1024, F16_STAGE = 2048 };
 
 // Where an element of a tile's stage stands: lane, k-step, register a0..a3, and which half of it.
 typedef struct {
@@ -54,6 +54,11 @@ static void put_half(uint8_t *stage, uint32_t row, uint32_t col, uint16_t half) 
     memcpy(stage + p.step * 512 + p.lane * 16 + p.reg * 4 + p.half * 2, &half, 2);
 }
 
+static void put_e4m3(uint8_t *stage, uint32_t row, uint32_t col, uint8_t code) {
+    Place p = place_of(row, col);
+    stage[p.step / 2 * 512 + p.lane * 16 + p.step % 2 * 8 + p.reg * 2 + p.half] = code;
+}
+
 static TestTiles new_tiles(uint32_t stage_bytes, uint32_t stack, uint32_t rows, uint32_t cols, bool pairs) {
     TestTiles w = {.stack = stack, .rows = rows, .cols = cols};
     CHECK(cols % 16 == 0 && !(pairs && rows % 2));
@@ -95,6 +100,21 @@ TestTiles tiles_of_codes(const uint8_t *codes, const uint8_t *scales, const floa
     return w;
 }
 
+TestTiles tiles_of_e4m3(const uint8_t *codes, const float *row_scale, uint32_t rows, uint32_t cols) {
+    TestTiles w = new_tiles(E4M3_STAGE, 1, rows, cols, false);
+    uint32_t n_stages = (uint32_t)div_up(cols, STAGE_COLS);
+    memcpy(w.row_scale, row_scale, rows * sizeof *row_scale);
+    for (uint32_t row = 0; row < rows; row++)
+        for (uint32_t c = 0; c < cols; c++) {
+            size_t i = (size_t)row * cols + c, tile = row / TILE_ROWS;
+            put_e4m3(w.packed + (tile * n_stages + c / STAGE_COLS) * E4M3_STAGE, row % TILE_ROWS,
+                     c % STAGE_COLS, codes[i]);
+            w.value[i] = (double)e4m3_to_f32(codes[i]) * (double)row_scale[row];
+        }
+    set_bound(&w);
+    return w;
+}
+
 TestTiles tiles_of_values(const float *values, uint32_t stack, uint32_t rows, uint32_t cols, bool pairs) {
     TestTiles w = new_tiles(F16_STAGE, stack, rows, cols, pairs);
     uint32_t n_tiles = tiles_of(rows, pairs), n_stages = (uint32_t)div_up(cols, STAGE_COLS);
@@ -125,6 +145,18 @@ TestTiles tiles_nvfp4(uint64_t seed, uint32_t stack, uint32_t rows, uint32_t col
             (uint8_t)(random_u64(&seed) % 31 == 0 ? random_u64(&seed) % 0x7F : 0x20 + random_u64(&seed) % 24);
     for (size_t i = 0; i < (size_t)stack * rows; i++) row_scale[i] = 0.01f * (1 + (float)(i % 7));
     return tiles_of_codes(codes, scales, row_scale, stack, rows, cols, pairs);
+}
+
+TestTiles tiles_e4m3(uint64_t seed, uint32_t stack, uint32_t rows, uint32_t cols, bool pairs) {
+    CHECK(stack == 1 && !pairs);
+    uint8_t *codes = test_alloc((size_t)rows * cols);
+    float *row_scale = test_alloc(rows * sizeof *row_scale);
+    for (size_t i = 0; i < (size_t)rows * cols; i++) // now and then any code there is
+        codes[i] = random_u64(&seed) % 31 == 0
+                       ? (uint8_t)(random_u64(&seed) % 0x7F | (random_u64(&seed) & 0x80))
+                       : f32_to_e4m3(random_normal(&seed) * 100);
+    for (uint32_t i = 0; i < rows; i++) row_scale[i] = 0.001f * (1 + (float)(i % 7));
+    return tiles_of_e4m3(codes, row_scale, rows, cols);
 }
 
 TestTiles tiles_f16(uint64_t seed, uint32_t stack, uint32_t rows, uint32_t cols, bool pairs) {

@@ -230,6 +230,11 @@ TestWeight weight_nvfp4(uint64_t seed, uint32_t stack, uint32_t rows, uint32_t c
 
 // Stores x in the format of the layout at `to`; returns the value that is stored.
 static double store_value(WeightFormat format, float x, void *to) {
+    if (format == WF_E4M3) {
+        uint8_t code = f32_to_e4m3(x);
+        memcpy(to, &code, 1);
+        return (double)e4m3_to_f32(code);
+    }
     uint16_t bits = format == WF_BF16 ? f32_to_bf16(x) : f32_to_f16(x);
     memcpy(to, format == WF_F32 ? (void *)&x : (void *)&bits, format == WF_F32 ? 4 : 2);
     return format == WF_F32 ? (double)x : (double)(format == WF_BF16 ? bf16_to_f32(bits) : f16_to_f32(bits));
@@ -238,16 +243,19 @@ static double store_value(WeightFormat format, float x, void *to) {
 TestWeight weight_plain(AdaLayout layout, uint64_t seed, uint32_t stack, uint32_t rows, uint32_t cols) {
     TestWeight w = weight_new(layout, stack, rows, cols);
     WeightFormat format = layout_info(layout)->format;
-    uint32_t size = format == WF_F32 ? 4 : 2;
+    uint32_t size = (uint32_t)layout_value_bytes(format);
     uint8_t *out = w.packed, *values = xmalloc((size_t)16 * cols * size);
     for (uint32_t e = 0; e < stack; e++)
         for (uint32_t row = 0; row < rows; row += 16, out += (size_t)cols * 16 * size) {
             uint32_t n = MIN(16u, rows - row);
+            for (uint32_t r = 0; r < n; r++)
+                w.row_scale[(size_t)e * rows + row + r] =
+                    format == WF_E4M3 ? 0.01f * (1 + (float)(r % 7)) : 1;
             for (size_t i = 0; i < (size_t)n * cols; i++)
                 w.value[((size_t)e * rows + row) * cols + i] =
-                    store_value(format, random_normal(&seed), values + i * size);
+                    store_value(format, random_normal(&seed), values + i * size) *
+                    (double)w.row_scale[(size_t)e * rows + row + i / cols];
             layout_pack_values(layout, n, cols, values, out);
-            for (uint32_t r = 0; r < n; r++) w.row_scale[(size_t)e * rows + row + r] = 1;
         }
     free(values);
     return w;

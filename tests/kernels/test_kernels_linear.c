@@ -10,9 +10,9 @@
 static Kernels kernels;
 
 static const struct { uint32_t n, k; } shapes[] = {{16, 16}, {40, 48}, {33, 272}, {130, 528}};
-enum { N_SHAPES = COUNT_OF(shapes), N_FORMATS = 4, EXPERTS = 5, TOPK = 2 };
+enum { N_SHAPES = COUNT_OF(shapes), N_FORMATS = 5, EXPERTS = 5, TOPK = 2 };
 static uint32_t linear_id[N_SHAPES][N_FORMATS], gate_id[N_SHAPES][N_FORMATS], moe_gate_id[N_FORMATS],
-    moe_down_id[N_FORMATS], exact_id, bias_id, wide_id;
+    moe_down_id[N_FORMATS], exact_id, exact_e4m3_id, bias_id, wide_id;
 
 static const struct {
     const char *name;
@@ -20,7 +20,8 @@ static const struct {
 } formats[N_FORMATS] = {{"nvfp4", ADA_LAYOUT_HOST_NVFP4},
                         {"bf16", ADA_LAYOUT_HOST_BF16},
                         {"f16", ADA_LAYOUT_HOST_F16},
-                        {"f32", ADA_LAYOUT_HOST_F32}};
+                        {"f32", ADA_LAYOUT_HOST_F32},
+                        {"e4m3", ADA_LAYOUT_HOST_E4M3}};
 
 static void setup(void) {
     for (uint32_t f = 0; f < N_FORMATS; f++) {
@@ -38,6 +39,8 @@ static void setup(void) {
     }
     exact_id =
         kernels_add(&kernels, "linear n=128 k=256 format=nvfp4 out_stride=128 has_bias=0 softcap=0 count=1");
+    exact_e4m3_id =
+        kernels_add(&kernels, "linear n=128 k=2 format=e4m3 out_stride=128 has_bias=0 softcap=0 count=0");
     bias_id =
         kernels_add(&kernels, "linear n=40 k=48 format=bf16 out_stride=50 has_bias=1 softcap=30 count=0");
     wide_id =
@@ -97,6 +100,31 @@ static void every_code_and_scale(void **state) {
         }
     }
     fenced_free(x), fenced_free(out), weight_free(&w);
+}
+
+// Row r holds code r in column 0 and -r in column 1.
+static void every_e4m3_code(void **state) {
+    (void)state;
+    enum { N = 128, K = 2 };
+    TestWeight w = weight_plain(ADA_LAYOUT_HOST_E4M3, 1, 1, N, K);
+    float x[5 * K] = {1, 0, 0, 1, 0, 1, 1, 0, 0, 1}, out[5 * N];
+    for (uint32_t tile = 0; tile < N / 16; tile++) {
+        uint8_t codes[16 * K];
+        for (uint32_t r = 0; r < 16; r++)
+            codes[r * K] = (uint8_t)MIN(tile * 16 + r, 0x7Eu), codes[r * K + 1] = codes[r * K] | 0x80;
+        layout_pack_values(ADA_LAYOUT_HOST_E4M3, 16, K, codes, w.packed + (size_t)tile * 16 * K);
+    }
+    for (uint32_t r = 0; r < N; r++) w.row_scale[r] = 1;
+    for (uint32_t n_tok = 1; n_tok <= 5; n_tok++) {
+        run_linear(exact_e4m3_id, x, &w, NULL, out, n_tok, 1);
+        for (uint32_t i = 0; i < n_tok * N; i++) {
+            float want = e4m3_to_f32((uint8_t)MIN(i % N, 0x7Eu)) * (x[i / N * K] > 0 ? 1 : -1);
+            if (out[i] != want)
+                check_fail("%u tokens, code 0x%02x gives %g, expected %g", n_tok, i % N, (double)out[i],
+                           (double)want);
+        }
+    }
+    weight_free(&w);
 }
 
 static void linear_random(void **state) {
@@ -264,8 +292,8 @@ static void moe_down_random(void **state) {
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_code_and_scale), cmocka_unit_test(linear_random),
-    cmocka_unit_test(same_bits_in_company), cmocka_unit_test(bias_stride_softcap),
-    cmocka_unit_test(gate_up_random),       cmocka_unit_test(moe_gate_up_random),
-    cmocka_unit_test(moe_down_random),
+    cmocka_unit_test(every_e4m3_code),      cmocka_unit_test(same_bits_in_company),
+    cmocka_unit_test(bias_stride_softcap),  cmocka_unit_test(gate_up_random),
+    cmocka_unit_test(moe_gate_up_random),   cmocka_unit_test(moe_down_random),
 };
 KERNELS_MAIN(kernels, setup, tests)

@@ -17,6 +17,8 @@ static void sizes(void **state) {
     assert_int_equal(n, 60);
     assert_true(layout_bytes(ADA_LAYOUT_ROWS_BF16, 3, 5, &n));
     assert_int_equal(n, 30);
+    assert_true(layout_bytes(ADA_LAYOUT_HOST_E4M3, 17, 5, &n));
+    assert_int_equal(n, 2 * 16 * 5);
     assert_false(layout_bytes(ADA_LAYOUT_HOST_NVFP4, 16, 24, &n));
     assert_false(layout_bytes(ADA_LAYOUT_HOST_BF16, 16, 7, &n));
     assert_false(layout_bytes(ADA_LAYOUT_ROWS_F32, UINT64_MAX / 2, 8, &n));
@@ -71,6 +73,9 @@ static void mma_sizes(void **state) {
     assert_true(layout_bytes(ADA_LAYOUT_MMA_F16_PAIRS, 2 * 8, 16, &n));
     assert_int_equal(n, 2048);
     assert_false(layout_bytes(ADA_LAYOUT_MMA_F16_PAIRS, 15, 64, &n));
+    assert_true(layout_bytes(ADA_LAYOUT_MMA_E4M3, 17, 80, &n));
+    assert_int_equal(n, 2 * 2 * 1024);
+    assert_false(layout_bytes(ADA_LAYOUT_MMA_E4M3, 16, 72, &n));
     assert_false(layout_bytes(ADA_LAYOUT_MMA_NVFP4, 16, 72, &n));
     assert_false(layout_bytes(ADA_LAYOUT_MMA_NVFP4, UINT64_MAX - 3, 64, &n));
 }
@@ -140,6 +145,38 @@ static void mma_f16_places(void **state) {
     }
 }
 
+static void host_e4m3_places(void **state) {
+    (void)state;
+    enum { ROWS = 5, COLS = 7 };
+    uint8_t codes[ROWS * COLS], tile[16 * COLS];
+    for (unsigned i = 0; i < sizeof codes; i++) codes[i] = (uint8_t)(i * 37 + 11);
+    memset(tile, 0xEE, sizeof tile);
+    layout_pack_values(ADA_LAYOUT_HOST_E4M3, ROWS, COLS, codes, tile);
+    for (unsigned r = 0; r < 16; r++)
+        for (unsigned k = 0; k < COLS; k++)
+            assert_int_equal(tile[k * 16 + r], r < ROWS ? codes[r * COLS + k] : 0);
+}
+
+static void mma_e4m3_places(void **state) {
+    (void)state;
+    static const unsigned shapes[][2] = {{16, 64}, {16, 128}, {13, 80}, {5, 16}, {8, 48}, {1, 112}};
+    for (size_t n = 0; n < COUNT_OF(shapes); n++) {
+        unsigned rows = shapes[n][0], cols = shapes[n][1], stages = (cols + 63) / 64;
+        uint8_t codes[16 * 128], tile[2 * 1024];
+        for (unsigned i = 0; i < sizeof codes; i++) codes[i] = (uint8_t)(i * 37 + 11);
+        memset(tile, 0xEE, sizeof tile);
+        layout_pack_values(ADA_LAYOUT_MMA_E4M3, rows, cols, codes, tile);
+        for (unsigned at = 0; at < stages * 1024; at++) {
+            unsigned stage = at / 1024, lane = at / 16 % 32, i = at / 2 % 4, half = at % 2;
+            unsigned j = at / 512 % 2 * 2 + at / 8 % 2, r, c;
+            fragment_place(lane, i, half, j, &r, &c);
+            c += stage * 64;
+            assert_int_equal(tile[at], r < rows && c < cols ? codes[r * cols + c] : 0);
+        }
+        for (unsigned i = stages * 1024; i < sizeof tile; i++) assert_int_equal(tile[i], 0xEE);
+    }
+}
+
 static void rows_are_copied(void **state) {
     (void)state;
     const float f[3] = {1, -2, 3};
@@ -158,6 +195,8 @@ int main(void) {
                                        cmocka_unit_test(mma_sizes),
                                        cmocka_unit_test(mma_nvfp4_places),
                                        cmocka_unit_test(mma_f16_places),
+                                       cmocka_unit_test(host_e4m3_places),
+                                       cmocka_unit_test(mma_e4m3_places),
                                        cmocka_unit_test(rows_are_copied)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

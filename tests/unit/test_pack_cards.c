@@ -86,6 +86,10 @@ static double element(const uint8_t *stack, const PlanWeight *w, uint64_t row, u
     place_row(w, row, &tile, &r);
     unsigned lane = (unsigned)(r % 8 * 4 + col % 64 / 16), j = col % 16 / 4, reg = (r >= 8) + col % 4 / 2 * 2;
     unsigned half = col % 2;
+    if (layout_info(w->layout)->format == WF_E4M3) {
+        const uint8_t *product = stack + (tile * stages + stage) * 1024 + j / 2 * 512 + lane * 16 + j % 2 * 8;
+        return (double)e4m3_to_f32(product[reg * 2 + half]);
+    }
     if (layout_info(w->layout)->format != WF_NVFP4) {
         uint16_t h;
         memcpy(&h, stack + (tile * stages + stage) * 2048 + j * 512 + lane * 16 + reg * 4 + half * 2, 2);
@@ -161,8 +165,20 @@ static void bf16_models(void **state) {
     assert_int_equal(check_model(MODELS "quantize/bf16", "quantize=none"), halves);
 }
 
+// A tied head leaves the embedding table as rows of bf16.
+static void quantized_heads(void **state) {
+    (void)state;
+    unsigned halves = 1u << ADA_LAYOUT_MMA_F16, e4m3 = 1u << ADA_LAYOUT_MMA_E4M3;
+    const char *const models[] = {MODELS "qwen3", MODELS "gemma3"};
+    for (size_t i = 0; i < COUNT_OF(models); i++) {
+        assert_int_equal(check_model(models[i], "head=fp8") & (halves | e4m3), e4m3);
+        assert_int_equal(check_model(models[i], "head=nvfp4") & (halves | e4m3), 0);
+        assert_int_equal(check_model(models[i], NULL) & (halves | e4m3), halves);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(dense_models), cmocka_unit_test(experts),
-                                       cmocka_unit_test(bf16_models)};
+                                       cmocka_unit_test(bf16_models), cmocka_unit_test(quantized_heads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
