@@ -29,6 +29,7 @@ struct DeviceCode {
 typedef struct {
     const DeviceKernel *kernel; // NULL: a collective
     void *args[NULL_ARGS_MAX];
+    uint64_t bytes[NULL_ARGS_MAX]; // of the memory behind each, for kernels that do something
     uint32_t n_args;
 } NullStep;
 
@@ -117,10 +118,15 @@ static bool null_find_kernel(Device *d, DeviceCode *code, const char *name, Devi
     return true;
 }
 
+// Bytes from ptr to the end of the memory that it points into; 0: none of this device's, or no place for
+// numbers.
 static uint64_t bytes_at(const Null *n, const void *ptr) {
-    const NullMemory *m = n->memory;
-    while (m && m->ptr != ptr) m = m->next;
-    return m ? m->bytes : 0;
+    const uintptr_t at = (uintptr_t)ptr;
+    for (const NullMemory *m = n->memory; m; m = m->next) {
+        const uintptr_t begin = (uintptr_t)m->ptr;
+        if (at >= begin && at - begin < m->bytes && at % 8 == 0) return m->bytes - (at - begin);
+    }
+    return 0;
 }
 
 static void run(Null *n, NullStep *s) {
@@ -128,12 +134,10 @@ static void run(Null *n, NullStep *s) {
     n->launches++;
     if (n->on_launch && k)
         n->on_launch(n->on_launch_ctx, k->name, s->args, s->n_args);
-    else if (k && k->draws && s->n_args >= NULL_DRAW_ARGS)
-        null_draw(s->args, s->n_args,
-                  (NullSizes){bytes_at(n, s->args[0]), bytes_at(n, s->args[3]),
-                              bytes_at(n, s->args[s->n_args - 3]), bytes_at(n, s->args[s->n_args - 2])});
-    else if (k && k->advances && s->n_args == NULL_ADVANCE_ARGS)
-        null_advance(s->args, bytes_at(n, s->args[5]));
+    else if (k && k->draws)
+        null_draw(s->args, s->bytes, s->n_args);
+    else if (k && k->advances)
+        null_advance(s->args, s->bytes, s->n_args);
 }
 
 static void submit(Null *n, NullStep *s) {
@@ -151,6 +155,8 @@ static bool null_launch(Device *d, const DeviceLaunch *l, Err *e) {
     CHECK(l->n_args <= NULL_ARGS_MAX);
     NullStep s = {.kernel = l->kernel, .n_args = l->n_args};
     if (l->n_args) memcpy(s.args, l->args, l->n_args * sizeof *s.args);
+    for (uint32_t i = 0; (s.kernel->draws || s.kernel->advances) && i < s.n_args; i++)
+        s.bytes[i] = bytes_at((const Null *)d, s.args[i]);
     submit((Null *)d, &s);
     return true;
 }

@@ -37,35 +37,44 @@ static void draw_row(SamplingRow *row, const uint32_t *mask, uint32_t cols, Logp
     row->step++;
 }
 
-void null_draw(void *const *args, uint32_t n_args, NullSizes sizes) {
-    const uint64_t rows = sizes.status / sizeof(uint32_t), slots = sizes.lists / sizeof(TokenLists);
-    if (!rows || !slots) return;
-    const uint64_t words = sizes.mask / sizeof(uint32_t) / slots,
-                   vocab_rows = sizes.logits / sizeof(float) / rows;
+enum { LOGITS, SAMPLING, NEXT, STATUS, COUNTS, DRAW_ARGS_LEAST = 9 }; // the last three: lists, mask, logprobs
+
+void null_draw(void *const *args, const uint64_t *bytes, uint32_t n_args) {
+    if (n_args < DRAW_ARGS_LEAST || bytes[COUNTS] < 4 * sizeof(uint32_t)) return;
+    const uint64_t rows = bytes[STATUS] / sizeof(uint32_t), slots = bytes[n_args - 3] / sizeof(TokenLists);
+    if (!rows || !slots || bytes[NEXT] < rows * sizeof(int32_t) ||
+        bytes[SAMPLING] < rows * sizeof(SamplingRow) || bytes[n_args - 1] < LOGPROBS_BYTES(rows))
+        return;
+    const uint64_t words = bytes[n_args - 2] / sizeof(uint32_t) / slots;
+    const uint64_t vocab_rows = bytes[LOGITS] / sizeof(float) / rows;
     const uint32_t cols = (uint32_t)(words * 32 < vocab_rows ? words * 32 : vocab_rows);
-    const uint32_t *counts = args[4];
+    const uint32_t *counts = args[COUNTS];
     LogprobRow *ring = (LogprobRow *)args[n_args - 1] + counts[COUNT_STEP] % RING_SLOTS * rows;
     for (uint32_t r = 0; cols && r < counts[COUNT_ROWS] && r < rows; r++) {
-        SamplingRow *row = (SamplingRow *)args[1] + r;
+        SamplingRow *row = (SamplingRow *)args[SAMPLING] + r;
         if (row->slot < slots)
             draw_row(row, (const uint32_t *)args[n_args - 2] + row->slot * words, cols, &ring[r],
-                     (int32_t *)args[2] + r, (uint32_t *)args[3] + r);
+                     (int32_t *)args[NEXT] + r, (uint32_t *)args[STATUS] + r);
     }
 }
 
-void null_advance(void *const *args, uint64_t ring_bytes) {
-    const int32_t *next = args[0];
-    const uint32_t *status = args[4];
-    int32_t *ids = args[1], *pos = args[2];
-    uint32_t *counts = args[3];
-    const uint64_t slot_bytes = ring_bytes / RING_SLOTS;
+enum { A_NEXT, A_IDS, A_POS, A_COUNTS, A_STATUS, A_RING, ADVANCE_ARGS };
+
+void null_advance(void *const *args, const uint64_t *bytes, uint32_t n_args) {
+    if (n_args != ADVANCE_ARGS || bytes[A_COUNTS] < 4 * sizeof(uint32_t)) return;
+    const uint64_t slot_bytes = bytes[A_RING] / RING_SLOTS / 8 * 8;
     if (slot_bytes < sizeof(RingSlot)) return;
     const uint64_t rows_max = (slot_bytes - sizeof(RingSlot)) / 8;
-    RingSlot *slot = (RingSlot *)(void *)((char *)args[5] + counts[COUNT_STEP] % RING_SLOTS * slot_bytes);
+    for (uint32_t i = A_NEXT; i <= A_STATUS; i++)
+        if (i != A_COUNTS && bytes[i] < rows_max * sizeof(int32_t)) return;
+    int32_t *ids = args[A_IDS];
+    uint32_t *pos = args[A_POS], *counts = args[A_COUNTS];
+    RingSlot *slot =
+        (RingSlot *)(void *)((char *)args[A_RING] + counts[COUNT_STEP] % RING_SLOTS * slot_bytes);
     int32_t *told = (int32_t *)(slot + 1);
     for (uint32_t r = 0; r < counts[COUNT_ROWS] && r < rows_max; r++) {
-        ids[r] = told[r] = next[r], pos[r]++;
-        told[rows_max + r] = (int32_t)status[r];
+        ids[r] = told[r] = ((const int32_t *)args[A_NEXT])[r], pos[r]++;
+        told[rows_max + r] = ((const int32_t *)args[A_STATUS])[r];
     }
     slot->done = ++counts[COUNT_STEP];
 }

@@ -98,6 +98,7 @@ void *engine_user(const EngineTask *t);
 // Its slot is free for others in the next step that the engine composes. After the end, or twice: no effect.
 void engine_cancel(EngineTask *t, uint32_t choice);
 // The caller will not touch the task again; one that still runs is cancelled. Exactly once for each task.
+// What masks point to must live until the end was told: of such a task cancel, wait for it, then release.
 void engine_release(EngineTask *t);
 // Seconds until a refused request may find room, from the rate at which requests end; 1 at least.
 double engine_retry_after_s(const Engine *e);

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 typedef struct {
-    void *ctx; // must live until the choice has ended
+    void *ctx; // must live until the choice has ended (engine_release says what that means)
     // A token of the answer was drawn; a stop id is accepted, too.
     void (*accept)(void *ctx, int32_t id);
     // Sets bit id % 32 of words[id / 32] for each id that may come next, and clears all others: words are

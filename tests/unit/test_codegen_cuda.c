@@ -68,8 +68,10 @@ static int set_up(void **state) {
     setenv("ADALLM_TEST_DIR", dir, 1);
     setenv("NVCC", path_join(&f->arena, dir, "nvcc"), 1);
     setenv("XDG_CACHE_HOME", dir, 1);
-    f->kernels[0] = (PlanKernel){"norm_add_h8", "norm_add", norm_fields, COUNT_OF(norm_fields), 64, 0};
-    f->kernels[1] = (PlanKernel){"moe_down_x", "moe_down", moe_fields, COUNT_OF(moe_fields), 256, 4096};
+    f->kernels[0] =
+        (PlanKernel){"norm_add_h8", "norm_add", norm_fields, COUNT_OF(norm_fields), 64, 0, NULL, 0};
+    f->kernels[1] =
+        (PlanKernel){"moe_down_x", "moe_down", moe_fields, COUNT_OF(moe_fields), 256, 4096, NULL, 0};
     f->launch =
         (PlanLaunch){.kind = ADA_LAUNCH_KERNEL, .origin = "layer 0: norm\n#error (models/x.yaml:3) \\"};
     f->plan = (Plan){.arena = &f->arena,

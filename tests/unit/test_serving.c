@@ -41,6 +41,26 @@ static void play_a_while(void *ctx, const char *kernel, void *const *args, uint3
     small_play(ctx, kernel, args, n_args);
 }
 
+// The device waits before each step until the test lets it go on.
+static atomic_int steps_allowed;
+
+static void play_when_allowed(void *ctx, const char *kernel, void *const *args, uint32_t n_args) {
+    if (!strcmp(kernel, "body")) {
+        while (atomic_load(&steps_allowed) <= 0) usleep(50);
+        atomic_fetch_sub(&steps_allowed, 1);
+    }
+    small_play(ctx, kernel, args, n_args);
+}
+
+// cmocka cannot fail on any thread but its own.
+static _Noreturn void die(const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    abort();
+}
+
 // ---- a client --------------------------------------------------------------------------------------------
 
 typedef struct {
@@ -50,22 +70,42 @@ typedef struct {
     int32_t answer[4][SMALL_CONTEXT];
     EngineTask *task;
     bool leave; // goes away instead of waiting for the end
+    bool masked;
+    uint32_t accepted[4]; // of each choice; the engine's thread counts
+    TokenMask masks[4];
 } Call;
+
+static uint32_t allowed(uint32_t accepted) { return accepted * 3 % SMALL_VOCAB; }
+
+static void accept(void *ctx, int32_t id) {
+    uint32_t *accepted = ctx;
+    if ((uint32_t)id != allowed(*accepted)) die("the mask did not hold");
+    ++*accepted;
+}
+
+static bool mask(void *ctx, uint32_t *words) {
+    const uint32_t id = allowed(*(const uint32_t *)ctx);
+    memset(words, 0, TOKEN_COLS(SMALL_VOCAB) / 8);
+    words[id / 32] |= 1u << id % 32;
+    return true;
+}
 
 static void begin(Engine *e, EngineSink *sink, Call *c) {
     Err err;
+    for (uint32_t i = 0; i < 4; i++) c->masks[i] = (TokenMask){&c->accepted[i], accept, mask};
     const EngineRequest r = {.ids = c->ids,
                              .n_ids = c->n_prompt,
                              .max_tokens = c->max_tokens,
                              .n = c->n,
                              .sampling = {.seed = c->seed},
+                             .masks = c->masked ? c->masks : NULL,
                              .user = c};
     c->n_open = c->n;
     while (!(c->task = engine_submit(e, sink, &r, &err)))
         if (err.code == E_BUSY)
             usleep(200);
         else
-            fail_msg("%s", err.msg);
+            die("%s", err.msg);
 }
 
 static void check_answer(const Call *c, uint32_t choice, EngineEnd end) {
@@ -74,17 +114,18 @@ static void check_answer(const Call *c, uint32_t choice, EngineEnd end) {
     memcpy(ids, c->ids, c->n_prompt * sizeof *ids);
     for (uint32_t i = 0; i < n; i++) {
         ids[c->n_prompt + i] = c->answer[choice][i];
-        if (c->answer[choice][i] != truth(ids, c->n_prompt + i, c->seed + choice, i)) fail_msg("wrong token");
+        const int32_t want =
+            c->masked ? (int32_t)allowed(i) : truth(ids, c->n_prompt + i, c->seed + choice, i);
+        if (c->answer[choice][i] != want) die("wrong token");
     }
-    if (end != ENGINE_CANCELLED && (end != ENGINE_LENGTH || n != c->max_tokens))
-        fail_msg("wrong end %d", end);
+    if (end != ENGINE_CANCELLED && (end != ENGINE_LENGTH || n != c->max_tokens)) die("wrong end %d", end);
 }
 
 // True: the call is over.
 static bool hear(Call *c) {
     EngineNews news;
     while (engine_news(c->task, &news)) {
-        if (news.first != c->n_got[news.choice]) fail_msg("tokens lost");
+        if (news.first != c->n_got[news.choice]) die("tokens lost");
         memcpy(&c->answer[news.choice][news.first], news.ids, news.n * sizeof *news.ids);
         c->n_got[news.choice] += news.n;
         if (news.end == ENGINE_RUNNING) continue;
@@ -110,6 +151,8 @@ static Call random_call(unsigned *seed) {
     c.seed = (uint64_t)rand_r(seed) % 7;
     c.cancel_after = rand_r(seed) % 3 ? UINT32_MAX : (uint32_t)rand_r(seed) % 6;
     c.leave = rand_r(seed) % 2;
+    c.masked = rand_r(seed) % 5 == 0;
+    c.leave &= !c.masked; // its masks are asked until the end
     for (uint32_t i = 0; i < c.n_prompt; i++) c.ids[i] = i < 13 ? 5 : rand_r(seed) % SMALL_VOCAB;
     return c;
 }
@@ -138,7 +181,7 @@ static void *client(void *ctx) {
 
 static void check_idle(Engine *e) {
     EngineStats s;
-    if (!engine_wait_idle(e, 20)) fail_msg("tasks are stuck");
+    if (!engine_wait_idle(e, 20)) die("tasks are stuck");
     for (int i = 0; i < 200; i++, usleep(1000)) { // counts follow the last end
         engine_stats(e, &s);
         if (!s.running && !s.kv[0].used && !s.kv[1].used) break;
@@ -234,27 +277,43 @@ static void requests_are_refused_at_the_door(void **state) {
     bench_close(&b);
 }
 
+static void wait_for_tokens(EngineSink *s, EngineTask *const *tasks, uint32_t n_tasks, uint32_t n) {
+    for (uint32_t i = 0; i < n_tasks;) {
+        EngineNews news;
+        for (EngineTask *t; (t = engine_next(s));)
+            while (engine_news(t, &news)) {
+            }
+        if (engine_usage(tasks[i]).tokens >= n)
+            i++;
+        else
+            usleep(200);
+    }
+}
+
 static void the_line_is_bounded(void **state) {
     (void)state;
     Bench b;
     Err err;
-    Call calls[40];
+    EngineTask *tasks[8];
     uint32_t n = 0;
+    Call c = call_of(3, 20);
     bench_open(&b, 1, (ExecOptions){0});
-    null_on_launch(exec_device(b.x, 0), play_slowly, NULL);
+    atomic_store(&steps_allowed, 0);
+    null_on_launch(exec_device(b.x, 0), play_when_allowed, NULL);
     Engine *e = open_engine(&b, (EngineOptions){.max_num_seqs = 1, .queue_requests_max = 3});
     EngineSink *s = open_sink(e);
-    for (; n < 40; n++) {
-        calls[n] = call_of(3, 20);
-        const EngineRequest r = {.ids = calls[n].ids, .n_ids = 3, .max_tokens = 20, .user = &calls[n]};
-        if (!(calls[n].task = engine_submit(e, s, &r, &err))) break;
-        usleep(500);
-    }
+    const EngineRequest r = {.ids = c.ids, .n_ids = 3, .max_tokens = 20};
+    for (; n < 8 && (tasks[n] = engine_submit(e, s, &r, &err)); n++)
+        while (n == 0 && engine_usage(tasks[0]).admitted_s == 0) usleep(100);
+    assert_int_equal(n, 4); // one runs, three wait
     assert_int_equal(err.code, E_BUSY);
-    assert_true(n >= 3 && n <= 8);
-    for (uint32_t i = 0; i < n; i++) engine_release(calls[i].task);
-    check_idle(e);
     EngineStats stats;
+    engine_stats(e, &stats);
+    assert_int_equal(stats.waiting, 3);
+    assert_int_equal(stats.waiting_tokens, 9);
+    atomic_store(&steps_allowed, 1000000);
+    for (uint32_t i = 0; i < n; i++) engine_release(tasks[i]);
+    check_idle(e);
     engine_stats(e, &stats);
     assert_int_equal(stats.refused, 1);
     engine_sink_free(s);
@@ -268,16 +327,20 @@ static void deadlines_and_cancels_end_tasks(void **state) {
     Err err;
     EngineNews news;
     bench_open(&b, 1, (ExecOptions){0});
-    null_on_launch(exec_device(b.x, 0), play_slowly, NULL);
+    atomic_store(&steps_allowed, 8);
+    null_on_launch(exec_device(b.x, 0), play_when_allowed, NULL);
     Engine *e = open_engine(&b, (EngineOptions){.max_num_seqs = 1});
     EngineSink *s = open_sink(e);
     Call c = call_of(3, 40);
-    EngineRequest r = {.ids = c.ids, .n_ids = 3, .max_tokens = 40, .deadline_s = clock_s() + 0.03};
-    EngineTask *late = engine_submit(e, s, &r, &err);
-    assert_non_null(late);
+    EngineRequest r = {.ids = c.ids, .n_ids = 3, .max_tokens = 40, .deadline_s = clock_s() + 0.5};
+    EngineTask *late = engine_submit(e, s, &r, &err), *waits;
+    wait_for_tokens(s, &late, 1, 1);
+    const double deadline_s = r.deadline_s;
     r.deadline_s = 0;
-    EngineTask *waits = engine_submit(e, s, &r, &err);
+    waits = engine_submit(e, s, &r, &err);
     engine_cancel(waits, ENGINE_ALL_CHOICES); // never got a slot
+    while (clock_s() <= deadline_s) usleep(1000);
+    atomic_store(&steps_allowed, 1000000);
     assert_int_equal(wait_end(s, waits, &news), ENGINE_CANCELLED);
     assert_int_equal(news.n, 0);
     assert_int_equal(wait_end(s, late, &news), ENGINE_DEADLINE);
@@ -286,8 +349,9 @@ static void deadlines_and_cancels_end_tasks(void **state) {
     assert_true(u.tokens > 0 && u.tokens < 40 && u.prompt_tokens == 3);
     assert_true(u.submitted_s <= u.admitted_s && u.admitted_s < u.first_token_s &&
                 u.first_token_s < u.ended_s);
+    null_on_launch(exec_device(b.x, 0), play_slowly, NULL); // nothing runs
     EngineTask *stopped = engine_submit(e, s, &r, &err);
-    usleep(10000);
+    wait_for_tokens(s, &stopped, 1, 1);
     engine_stop(e);
     assert_int_equal(wait_end(s, stopped, &news), ENGINE_CANCELLED);
     engine_release(late), engine_release(waits), engine_release(stopped);
@@ -360,33 +424,29 @@ static void everything_asked_for_arrives(void **state) {
     bench_close(&b);
 }
 
-// Between the first token and the last nothing is allocated, whatever is mixed into the steps.
+// Between the first token and the last nothing is allocated.
 static void tokens_allocate_nothing(void **state) {
     (void)state;
+    enum { TASKS = 8 };
     Bench b;
     Err err;
-    EngineTask *tasks[8];
+    EngineTask *tasks[TASKS];
     Call c = call_of(9, 0);
     bench_open(&b, 1, (ExecOptions){0});
-    null_on_launch(exec_device(b.x, 0), play_slowly, NULL);
+    null_on_launch(exec_device(b.x, 0), play_when_allowed, NULL);
     Engine *e = open_engine(&b, (EngineOptions){0});
     EngineSink *s = open_sink(e);
     const EngineRequest r = {.ids = c.ids, .n_ids = 9, .max_tokens = 36, .sampling = {.logprobs = true}};
-    for (uint32_t i = 0; i < 8; i++) tasks[i] = engine_submit(e, s, &r, &err);
-    usleep(10000);
+    for (uint32_t i = 0; i < TASKS; i++) tasks[i] = engine_submit(e, s, &r, &err);
+    atomic_store(&steps_allowed, 12);
+    wait_for_tokens(s, tasks, TASKS, 3);
     const struct mallinfo2 before = mallinfo2();
-    for (uint32_t i = 0; i < 30; i++, usleep(1000)) {
-        EngineNews news;
-        for (EngineTask *t; (t = engine_next(s));)
-            while (engine_news(t, &news)) {
-            }
-    }
+    atomic_fetch_add(&steps_allowed, 18);
+    wait_for_tokens(s, tasks, TASKS, 20);
     const struct mallinfo2 after = mallinfo2();
-    EngineStats stats;
-    engine_stats(e, &stats);
-    assert_true(stats.generated_tokens > 40 && stats.running == 8);
     assert_int_equal(before.uordblks, after.uordblks);
-    for (uint32_t i = 0; i < 8; i++) engine_release(tasks[i]);
+    for (uint32_t i = 0; i < TASKS; i++) engine_release(tasks[i]);
+    atomic_store(&steps_allowed, 1000000);
     engine_sink_free(s);
     engine_free(e);
     bench_close(&b);
