@@ -221,9 +221,8 @@ static void fill_flags(const Plan *p, Grammar *g) {
         bool bytes = false, calls = g->call_at[s + 1] > g->call_at[s], final = state_of(p, s)->final;
         for (uint32_t c = 0; c < p->n_classes && !bytes; c++)
             bytes = g->next[(size_t)s * p->n_classes + c] != STATE_NONE;
-        flags[s] =
-            (uint8_t)((final ? STATE_FINAL : 0) | (bytes ? STATE_BYTES : 0) |
-                      (final || calls ? 0 : STATE_PLAIN) | (final && !calls && !bytes ? STATE_LEAVES : 0));
+        flags[s] = (uint8_t)((final ? STATE_FINAL : 0) | (bytes ? STATE_BYTES : 0) |
+                             (calls ? 0 : STATE_PLAIN) | (final && !calls && !bytes ? STATE_LEAVES : 0));
     }
     fill_counted(p, g, flags);
     uint16_t *need = ARENA_ARRAY(&g->arena, uint16_t, p->n_states);

@@ -8,7 +8,7 @@ enum { STATE_NONE = 0xFFFF };
 // What a state is, bits.
 enum {
     STATE_FINAL = 1,  // its rule may end here
-    STATE_PLAIN = 2,  // neither final nor with calls nor in a counted rule: only bytes lead on
+    STATE_PLAIN = 2,  // without calls, not in a counted rule
     STATE_LEAVES = 4, // final, and nothing else: a call that returns here need not remember it
     STATE_BYTES = 8,  // some byte leads on
     STATE_BODY = 16,  // of a counted string: between two characters

@@ -119,17 +119,25 @@ ParseSet walker_step(Walker *w, const ParseSet *from, uint8_t byte) {
     return s;
 }
 
-// The commonest step: one parse, before and behind in a state that bytes alone lead out of.
+// The commonest step: one parse, to a state from which nothing is reached without a byte but the end of the
+// text, or of what is known.
 static bool plain_step(Walker *w, const ParseSet *from, uint8_t byte, ParseSet *out) {
     const Grammar *g = w->g;
     if (from->n != 1) return false;
     Parse p = w->parses[from->first];
-    if (!(g->flags[p.state] & STATE_PLAIN)) return false;
+    uint8_t flags = g->flags[p.state];
+    if (!(flags & STATE_PLAIN)) return false;
     uint16_t to = grammar_next(g, p.state, byte);
     *out = (ParseSet){.first = w->n_parses, .frames_end = w->n_frames};
     if (to == STATE_NONE) return true;
-    if (!(g->flags[to] & STATE_PLAIN) || g->need[to] > g->need[p.state] || w->n_parses == WALK_PARSES_MAX)
+    flags = g->flags[to];
+    if (!(flags & STATE_PLAIN) || g->need[to] > g->need[p.state] || w->n_parses == WALK_PARSES_MAX)
         return false;
+    if (flags & STATE_FINAL) {
+        if (p.frame < FRAME_OUTSIDE) return false;
+        out->end = p.frame == FRAME_BOTTOM;
+        out->outside = p.frame == FRAME_OUTSIDE;
+    }
     w->parses[w->n_parses++] = (Parse){.frame = p.frame, .count = p.count, .state = to};
     out->n = 1;
     return true;

@@ -26,6 +26,7 @@ typedef struct {
     GrammarVocab *vocab;
     GrammarMasks *masks;
     uint32_t *mask, n_vocab, eos;
+    uint32_t closers[5];
     double made_s;
 } Model;
 
@@ -59,6 +60,8 @@ static void model_open(Model *m, size_t which) {
     CHECK(tok);
     arena_free(&scratch);
     m->eos = tokenizer_id_of(tok, str_of(models[which].eos));
+    static const char *const closers[] = {"\"", "}", "]", ")", "1"};
+    for (size_t i = 0; i < COUNT_OF(closers); i++) m->closers[i] = tokenizer_id_of(tok, str_of(closers[i]));
     double start = clock_s();
     m->vocab = grammar_vocab_new(tok, m->n_vocab, &m->eos, 1);
     m->made_s = clock_s() - start;
@@ -82,20 +85,26 @@ static uint32_t rnd(uint32_t n) {
 
 static bool has(const Model *m, uint32_t id) { return m->mask[id / 32] >> id % 32 & 1; }
 
-// A token of the mask: any at all, or, when the text is long enough, one that looks like an end.
-static uint32_t draw(const Model *m, bool closing) {
-    uint32_t best = VOCAB_NONE, at = rnd(m->n_vocab);
-    for (uint32_t i = 0; i < m->n_vocab; i++) {
-        uint32_t id = (at + i) % m->n_vocab;
-        if (!has(m, id)) continue;
-        if (best == VOCAB_NONE) best = id;
-        if (id == m->eos) return id;
-        Str s = vocab_bytes(m->vocab, id);
-        bool plain = s.len && (uint8_t)s.ptr[0] < 0x80;
-        if (!closing && (plain || rnd(4) == 0)) return id;
-        if (closing && (str_is(s, "\"") || str_is(s, "}") || str_is(s, "]") || str_is(s, "null"))) return id;
+// A token of the mask from a random place on: any that begins in ASCII, or one in four others.
+static uint32_t draw_any(const Model *m) {
+    uint32_t best = VOCAB_NONE, n_words = m->vocab->n_words, at = rnd(n_words);
+    for (uint32_t i = 0; i <= n_words; i++) {
+        uint32_t word = (at + i) % n_words;
+        for (uint32_t left = m->mask[word]; left; left &= left - 1) {
+            best = word * 32 + (uint32_t)__builtin_ctz(left);
+            Str s = vocab_bytes(m->vocab, best);
+            if (rnd(s.len && (uint8_t)s.ptr[0] < 0x80 ? 4 : 16) == 0) return best;
+        }
     }
     return best;
+}
+
+// When the text is long enough, what looks like an end.
+static uint32_t draw(const Model *m, bool closing) {
+    if (closing && has(m, m->eos)) return m->eos;
+    for (size_t i = 0; closing && i < COUNT_OF(m->closers); i++)
+        if (m->closers[i] != TOKEN_NONE && has(m, m->closers[i])) return m->closers[i];
+    return draw_any(m);
 }
 
 typedef struct {
