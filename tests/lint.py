@@ -15,7 +15,7 @@ MAY_INCLUDE = {
     "runtime/device": ["runtime/base", "runtime/format.h", "templates/lib/abi.h"],
     "runtime/exec": ["runtime/base", "runtime/format.h", "runtime/device", "templates/lib/abi.h"],
     "runtime/text": ["runtime/base", "runtime/format.h"],
-    "runtime/grammar": ["runtime/base", "runtime/text/tokenizer.h", "templates/lib/abi.h"],
+    "runtime/grammar": ["runtime/base", "runtime/text", "templates/lib/abi.h"],
     "runtime/engine": ["runtime/base", "runtime/format.h", "runtime/exec", "templates/lib/abi.h"],
     "runtime/server": ["runtime/base", "runtime/format.h", "runtime/engine", "runtime/text", "runtime/grammar"],
     "runtime/verbs": ["runtime"],

@@ -167,11 +167,23 @@ static int by_value(const void *x, const void *y) {
 
 static uint32_t set_number(Subset *s) {
     if (s->n_set > 1) qsort(s->set, s->n_set, sizeof *s->set, by_value);
-    build_work(s->b, 2 * s->n_set + 1);
+    build_work(s->b, 4 * s->n_set + 1);
     uint32_t number = number_of(&s->sets, s->set, s->n_set);
     if (s->sets.n > GRAMMAR_STATES_MAX)
         build_fail(s->b, E_LIMIT, "a rule of the constraint needs more than %d states", GRAMMAR_STATES_MAX);
     return number;
+}
+
+// The nodes of one kind to the front; their number.
+static size_t gather(const Subset *s, uint32_t *set, size_t n, NfaKind kind) {
+    size_t found = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (s->b->nodes[set[i]].kind != kind) continue;
+        uint32_t node = set[i];
+        set[i] = set[found];
+        set[found++] = node;
+    }
+    return found;
 }
 
 // Where bytes begin to be treated otherwise: cut[i] for byte i.
@@ -179,41 +191,44 @@ static void find_cuts(const Subset *s, const uint32_t *set, size_t n, bool cut[2
     memset(cut, 0, 257);
     for (size_t i = 0; i < n; i++) {
         const NfaNode *node = &s->b->nodes[set[i]];
-        if (node->kind == NFA_BYTES) cut[node->lo] = cut[node->hi + 1] = true;
+        cut[node->lo] = cut[node->hi + 1] = true;
     }
 }
 
-static void byte_edges(Subset *s, const uint32_t *set, size_t n) {
+static void byte_edges(Subset *s, uint32_t *set, size_t n_set) {
+    size_t n = gather(s, set, n_set, NFA_BYTES);
     bool cut[257];
     find_cuts(s, set, n, cut);
-    for (uint32_t lo = 0, hi; lo < 256 && !s->b->failed; lo = hi + 1) {
+    for (uint32_t lo = 0, hi; n && lo < 256 && !s->b->failed; lo = hi + 1) {
         for (hi = lo; hi < 255 && !cut[hi + 1]; hi++) {
         }
         set_begin(s);
         for (size_t i = 0; i < n; i++) {
             const NfaNode *node = &s->b->nodes[set[i]];
-            if (node->kind == NFA_BYTES && node->lo <= lo && lo <= node->hi) set_add(s, node->out);
+            if (node->lo <= lo && lo <= node->hi) set_add(s, node->out);
         }
         build_work(s->b, n);
         if (s->n_set) draft_edge(&s->draft, (uint8_t)lo, (uint8_t)hi, set_number(s));
     }
 }
 
-static void call_edges(Subset *s, const uint32_t *set, size_t n) {
-    for (size_t i = 0; i < n && !s->b->failed; i++) {
-        const NfaNode *node = &s->b->nodes[set[i]];
-        if (node->kind != NFA_CALL) continue;
-        bool done = false;
-        for (size_t k = 0; k < i && !done; k++)
-            done = s->b->nodes[set[k]].kind == NFA_CALL && s->b->nodes[set[k]].other == node->other;
-        if (done) continue;
+static int by_rule(const void *x, const void *y, void *nodes) {
+    const NfaNode *n = nodes;
+    uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
+    if (n[a].other != n[b].other) return n[a].other < n[b].other ? -1 : 1;
+    return a < b ? -1 : a > b;
+}
+
+static void call_edges(Subset *s, uint32_t *set, size_t n) {
+    const NfaNode *nodes = s->b->nodes;
+    size_t n_calls = gather(s, set, n, NFA_CALL);
+    if (n_calls > 1) qsort_r(set, n_calls, sizeof *set, by_rule, s->b->nodes);
+    build_work(s->b, 4 * n_calls);
+    for (size_t i = 0, k; i < n_calls && !s->b->failed; i = k) {
+        uint32_t rule = nodes[set[i]].other;
         set_begin(s);
-        for (size_t k = i; k < n; k++) {
-            const NfaNode *same = &s->b->nodes[set[k]];
-            if (same->kind == NFA_CALL && same->other == node->other) set_add(s, same->out);
-        }
-        build_work(s->b, n);
-        draft_call(&s->draft, node->other, set_number(s));
+        for (k = i; k < n_calls && nodes[set[k]].other == rule; k++) set_add(s, nodes[set[k]].out);
+        draft_call(&s->draft, rule, set_number(s));
     }
 }
 

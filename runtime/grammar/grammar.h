@@ -23,7 +23,7 @@ enum {
     GRAMMAR_NODES_MAX = 1 << 18,  // nodes of one rule before it is made deterministic
     GRAMMAR_NEST_MAX = 64,        // parentheses in parentheses
     GRAMMAR_REPEAT_MAX = 4096,    // {m,n}, minItems, maxItems, minProperties, maxProperties
-    GRAMMAR_WORK_MAX = 40000000,
+    GRAMMAR_WORK_MAX = 16000000,  // 0.1 to 0.2 s
 };
 typedef struct Grammar Grammar;
 

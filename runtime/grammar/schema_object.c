@@ -7,8 +7,9 @@
 #include "runtime/grammar/schema.h"
 
 enum {
-    INLINE_OPTIONAL_MAX = 16
-}; // more optional properties than that become rules: their keys are not repeated
+    INLINE_OPTIONAL_MAX = 16, // more optional properties than that become rules: their keys are not repeated
+    OPTIONAL_MAX = 200        // all of them can be the next one at once: GRAMMAR_CONFIGS_MAX
+};
 
 typedef struct {
     Str key, spelled; // spelled: as a JSON string
@@ -279,6 +280,9 @@ static void push_declared(Schema *s, const Properties *p) {
     bool own_rules = p->n - p->n_required > INLINE_OPTIONAL_MAX;
     uint32_t begin = (uint32_t)b->n_nodes, start = nfa_node(b), end = nfa_node(b), closed = nfa_node(b);
     Column at = column(s);
+    if (p->n - p->n_required > OPTIONAL_MAX)
+        build_fail(b, E_LIMIT, "an object of the schema has more than %d properties that are not required",
+                   OPTIONAL_MAX);
     nfa_bytes(b, STR("{"));
     json_push_space(b, &s->rules);
     nfa_cat(b, 2);

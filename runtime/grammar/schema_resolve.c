@@ -148,7 +148,7 @@ static Draft copy_draft(Resolver *r, const Draft *d) {
 static void add_draft(Resolver *r, Draft d) {
     if (r->n_drafts + r->n_out >= ALTERNATIVES_MAX) {
         build_fail(r->s->b, E_LIMIT, "schema %s: anyOf and oneOf together leave more than %d alternatives",
-                   d.done.n ? d.done.nodes[0].at : "/", ALTERNATIVES_MAX);
+                   d.done.n && *d.done.nodes[0].at ? d.done.nodes[0].at : "/", ALTERNATIVES_MAX);
         return;
     }
     if (r->n_drafts == r->cap_drafts) {

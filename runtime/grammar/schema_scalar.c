@@ -172,7 +172,6 @@ static uint32_t type_of_value(const Json *j) {
     return types[j->kind];
 }
 
-// Every list of the Conj must have the value; the values of the first list are tried.
 static bool has_text(const Json *list, Str text) {
     StrBuf t = {0};
     bool found = false;
@@ -185,10 +184,11 @@ static bool has_text(const Json *list, Str text) {
     return found;
 }
 
-static bool all_have(const Conj *c, Str text) {
+// Every list of the Conj but the one that it was taken from.
+static bool others_have(const Conj *c, const Json *from, Str text) {
     for (uint32_t i = 0; i < c->n; i++) {
         const Json *list = json_get(c->nodes[i].json, "enum"), *one = json_get(c->nodes[i].json, "const");
-        if (list && !has_text(list, text)) return false;
+        if (list && list != from && !has_text(list, text)) return false;
         if (one && !has_text(&(Json){.kind = JSON_ARRAY, .n = 1, .items = one}, text)) return false;
     }
     return true;
@@ -224,15 +224,15 @@ static const Json *first_list(const Conj *c, Json *single) {
 void schema_push_listed(Schema *s, const Conj *c, uint32_t types) {
     Json single;
     StrBuf text = {0};
-    size_t n = 0, compared = 0;
+    size_t n = 0;
     if (!check_listed(s, c)) return;
     const Json *list = first_list(c, &single);
     for (uint32_t i = 0; i < list->n && !s->b->failed; i++) {
         if (!(type_of_value(&list->items[i]) & types)) continue;
         text.len = 0;
         write_json(&text, &list->items[i]);
-        build_work(s->b, compared += c->n > 1 ? list->n : 1);
-        if (!all_have(c, buf_view(&text))) continue;
+        build_work(s->b, c->n > 1 ? 16 * list->n : 1);
+        if (!others_have(c, list, buf_view(&text))) continue;
         nfa_bytes(s->b, buf_view(&text));
         n++;
     }

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "runtime/base/log.h"
 #include "runtime/base/num.h"
 
 typedef struct {
@@ -455,22 +456,88 @@ static void test_forced(void **state) {
     free(s);
 }
 
-// Text made to be nested: an answer or an error at once, and little stack.
+static Grammar *make_repeated(Maker make, const char *begin, const char *unit, size_t n, const char *end,
+                              Err *e) {
+    StrBuf text = {0};
+    buf_puts(&text, begin);
+    for (size_t i = 0; i < n; i++) buf_puts(&text, unit);
+    buf_puts(&text, end);
+    Grammar *g = make(buf_cstr(&text), e);
+    buf_free(&text);
+    return g;
+}
+
+// Text made to be nested or to explode: an answer or an error within the budget.
 static void test_hostile(void **state) {
     (void)state;
-    static const char *const units[] = {"(", "(a", "[a", "a{1,99}", "(?:", "|", "\\p{L}", ".", "a|", "(a*)*"};
-    for (size_t i = 0; i < COUNT_OF(units); i++) {
-        StrBuf text = {0};
-        for (size_t k = 0; k < 20000; k++) buf_puts(&text, units[i]);
+    static const char *const units[] = {"(",      "(a", "[a", "a{1,99}", "(?:",    "|",
+                                        "\\p{L}", ".",  "a|", "(a*)*",   "(.?x?)*"};
+    static const char *const regexes[] = {"(a+)+b",
+                                          "(x?){4096}",
+                                          "(.?){1000}",
+                                          "(a|b)*a(a|b){15}",
+                                          "(a?){1000}a{1000}",
+                                          "[^a]{1,4096}",
+                                          "(\\p{L}|\\p{N}){1,60}",
+                                          "(.*a.*b){40}",
+                                          "(.*)(.*)(.*)(.*)(.*)x"};
+    double worst_s = 0;
+    for (size_t i = 0; i < 2 * COUNT_OF(units) + COUNT_OF(regexes); i++) {
         Err e = {0};
-        Grammar *g = grammar_from_regex(buf_view(&text), &e);
+        Grammar *g;
+        double start = clock_s();
+        if (i < COUNT_OF(units))
+            g = make_repeated(make_regex, "", units[i], 20000, "", &e);
+        else if (i < 2 * COUNT_OF(units))
+            g = make_repeated(make_gbnf, "root ::= ", units[i - COUNT_OF(units)], 20000, "", &e);
+        else
+            g = make_regex(regexes[i - 2 * COUNT_OF(units)], &e);
+        worst_s = MAX(worst_s, clock_s() - start);
         assert_true(g || e.code == E_LIMIT || e.code == E_GRAMMAR);
         grammar_free(g);
-        StrBuf rule = {0};
-        buf_printf(&rule, "root ::= %s", buf_cstr(&text));
-        g = grammar_from_gbnf(buf_view(&rule), &e);
+    }
+    print_message("the slowest took %.0f ms\n", worst_s * 1e3);
+    assert_true(worst_s < 20);
+}
+
+// Rules that call each other twice: their number of ways doubles with each, their automata do not.
+static void test_many_rules(void **state) {
+    (void)state;
+    Err e = {0};
+    StrBuf text = {0};
+    buf_puts(&text, "root ::= r0\n");
+    for (int i = 0; i < 30; i++)
+        buf_printf(&text, "r%d ::= \"(\" r%d r%d \")\" | \"x\" root?\n", i, i + 1, i + 1);
+    buf_puts(&text, "r30 ::= \"b\"\n");
+    Grammar *g = grammar_from_gbnf(buf_view(&text), &e);
+    assert_non_null(g);
+    assert_true(matches(masks, g, STR("((xx)(xx))")));
+    assert_false(matches(masks, g, STR("((xx)(x))")));
+    grammar_free(g);
+    for (int i = 31; i < 4200; i++) buf_printf(&text, "r%d ::= \"x\"\n", i);
+    assert_null(grammar_from_gbnf(buf_view(&text), &e));
+    assert_int_equal(e.code, E_LIMIT);
+    assert_non_null(strstr(e.msg, "4096 rules"));
+    buf_free(&text);
+}
+
+// A schema of n optional properties, n <= 200.
+static void test_many_properties(void **state) {
+    (void)state;
+    for (int n = 12; n <= 204; n += 48) {
+        Err e = {0};
+        StrBuf text = {0};
+        buf_puts(&text, "{\"type\":\"object\",\"properties\":{");
+        for (int i = 0; i < n; i++) buf_printf(&text, "%s\"p%d\":{\"type\":\"null\"}", i ? "," : "", i);
+        buf_puts(&text, "}}");
+        Grammar *g = schema_of(buf_cstr(&text), &e);
+        assert_int_equal(g != NULL, n <= 200);
+        if (!g) assert_int_equal(e.code, E_LIMIT);
+        if (g) assert_true(matches(masks, g, STR("{\"p1\":null, \"p3\":null,\"p11\":null}")));
+        if (g) assert_true(matches(masks, g, STR("{\"p11\":null}")));
+        if (g) assert_false(matches(masks, g, STR("{\"p3\":null,\"p1\":null}")));
+        if (g) assert_false(matches(masks, g, STR("{\"p1\":null,}")));
         grammar_free(g);
-        buf_free(&rule);
         buf_free(&text);
     }
 }
@@ -489,6 +556,8 @@ int main(void) {
         cmocka_unit_test(test_bounded),
         cmocka_unit_test(test_forced),
         cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_many_rules),
+        cmocka_unit_test(test_many_properties),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -137,6 +137,32 @@ static void test_masks(void **state) {
     assert_int_equal(grammar_stats(uncached).bytes, 0);
 }
 
+// The same where limits begin to matter: on depth, on the number of parses.
+static void test_limits(void **state) {
+    (void)state;
+    static GrammarState s;
+    static const struct {
+        uint32_t grammar; // of nth_grammar
+        const char *unit;
+        uint32_t n;
+    } starts[] = {{0, "a", 180}, {0, "a", 1000}, {1, "(", 190},      {1, "(", 200},
+                  {9, "[", 197}, {9, "[", 200},  {9, "{\"a\":", 198}};
+    uint32_t allowed[N_TOKENS];
+    for (size_t i = 0; i < COUNT_OF(starts); i++) {
+        Grammar *g = nth_grammar(starts[i].grammar);
+        grammar_start(cached, g, &s);
+        uint32_t taken = 0; // as many of n as the limits allow
+        while (taken < starts[i].n && grammar_accept_bytes(cached, &s, str_of(starts[i].unit))) taken++;
+        assert_true(taken >= 180);
+        for (uint32_t k = 0; k < 25 && !s.ended; k++) {
+            uint32_t n = check_mask(&s, allowed);
+            assert_true(n > 0);
+            assert_true(grammar_accept(cached, &s, allowed[rnd(n)]));
+        }
+        grammar_free(g);
+    }
+}
+
 // ---- random schemas --------------------------------------------------------------------------------------
 static void add_schema(StrBuf *out, uint32_t depth);
 
@@ -359,6 +385,7 @@ static void test_random_schemas(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_masks), cmocka_unit_test(test_random_schemas)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_masks), cmocka_unit_test(test_limits),
+                                       cmocka_unit_test(test_random_schemas)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
