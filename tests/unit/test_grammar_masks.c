@@ -40,11 +40,17 @@ static GrammarVocab *make_vocab(void) {
     return grammar_vocab_of(tokens, N_TOKENS, (uint32_t[]){EOS}, 1);
 }
 
+// Rules that open others; the last one is too long to be copied to its callers.
+#define NESTED                                                                                               \
+    "a ::= \"{\" b \"}\" | \"-\" a \"-\"\n"                                                                  \
+    "b ::= \"a\" | \"+\" b \"+\" | \"012345678901234567890123456789012345678901234567890123456789\""
 static const char *const gbnf[] = {
     "root ::= \"a\" root | \"a\" root \"b\" | \"a\"",
     "root ::= (word | \"(\" root \")\")*\nword ::= [a-z]+ | [^\\x00-\\x7F]",
     "root ::= ([^\\n]+ \"\\n\")+",
     "root ::= [^\"]* \"\\\"\" tail\ntail ::= [a-z0-9:, ]* | \"{\" root \"}\"",
+    "root ::= \"(\" root \")\" | \"x\" \"-\" a\n" NESTED,
+    "root ::= \"(\" root \")\" | \"b\" \".\" | \"x\" \"-\" a\n" NESTED,
 };
 static const char *const regexes[] = {"(key|ab)*[^a]{0,5}", "[ -~]{1,10}", "(\"[^\"\\\\]*\" ?)+", ".*",
                                       "(.{2}x)*"};
@@ -145,8 +151,8 @@ static void test_limits(void **state) {
         uint32_t grammar; // of nth_grammar
         const char *unit;
         uint32_t n;
-    } starts[] = {{0, "a", 180}, {0, "a", 1000}, {1, "(", 190},      {1, "(", 200},
-                  {9, "[", 197}, {9, "[", 200},  {9, "{\"a\":", 198}};
+    } starts[] = {{0, "a", 180}, {0, "a", 1000}, {1, "(", 190},  {1, "(", 200},       {4, "(", 200},
+                  {5, "(", 200}, {11, "[", 197}, {11, "[", 200}, {11, "{\"a\":", 198}};
     uint32_t allowed[N_TOKENS];
     for (size_t i = 0; i < COUNT_OF(starts); i++) {
         Grammar *g = nth_grammar(starts[i].grammar);
