@@ -21,6 +21,7 @@ GrammarMasks *grammar_masks_new(const GrammarVocab *v, size_t bytes_max) {
     walker_init(&m->w);
     cache_init(&m->cache, bytes_max);
     m->sets = xmalloc((v->len_max + 1) * sizeof *m->sets);
+    m->states = xmalloc((v->len_max + 1) * sizeof *m->states);
     m->frame_name = xmalloc(WALK_FRAMES_MAX * sizeof *m->frame_name);
     m->outside_mask = xmalloc(v->n_words * sizeof *m->outside_mask);
     return m;
@@ -31,6 +32,7 @@ void grammar_masks_free(GrammarMasks *m) {
     walker_free(&m->w);
     cache_free(&m->cache);
     free(m->sets);
+    free(m->states);
     free(m->frame_name);
     free(m->outside_mask);
     free(m->exits);
@@ -86,7 +88,7 @@ static void wide_key(const Grammar *g, uint16_t state, Key *k) {
 
 // ---- walking ---------------------------------------------------------------------------------------------
 static Walk walk_begin(GrammarMasks *m, uint32_t *mask) {
-    return (Walk){.v = m->v, .w = &m->w, .mask = mask, .sets = m->sets};
+    return (Walk){.v = m->v, .w = &m->w, .mask = mask, .sets = m->sets, .states = m->states};
 }
 
 // Nodes below the bytes that may follow in this state.
@@ -138,7 +140,7 @@ static uint64_t add_string(GrammarMasks *m, const Parse *parses, uint32_t n, uin
     for (size_t i = 0; i < set->n_exits; i++) {
         StringExit e = set->exits[i];
         if (e.count < need || e.count > room) continue;
-        for (uint32_t id = v->token[e.node]; id != VOCAB_NONE; id = v->same[id]) mask_set(mask, id);
+        mask_set_node(mask, v, e.node);
         n_steps += go_on_at(m, e.node, returns, mask);
     }
     set_drop(&m->w, &returns);
@@ -147,9 +149,9 @@ static uint64_t add_string(GrammarMasks *m, const Parse *parses, uint32_t n, uin
 }
 
 // ---- wide states -----------------------------------------------------------------------------------------
-static void on_leave(void *user, uint32_t node, const ParseSet *s) {
+static void on_leave(void *user, uint32_t node) {
     GrammarMasks *m = user;
-    if (!s->outside || m->v->past[node] == node + 1) return;
+    if (m->v->past[node] == node + 1) return; // nothing can come behind
     if (m->n_exits == m->cap_exits) {
         m->cap_exits = MAX(m->cap_exits * 2, 1024u);
         m->exits = xrealloc(m->exits, m->cap_exits, sizeof *m->exits);
@@ -172,16 +174,13 @@ static uint32_t find_inside(GrammarMasks *m, uint16_t state) {
         m->n_exits = e->n_exits;
         return e->deepest;
     }
-    ParseSet s = set_begin(&m->w);
-    set_add(&m->w, &s, (Parse){.frame = FRAME_OUTSIDE, .state = state});
     memset(m->outside_mask, 0, m->v->n_words * sizeof *m->outside_mask);
     m->n_exits = 0;
     m->w.deepest = 0;
     Walk k = walk_begin(m, m->outside_mask);
-    k.on_node = on_leave;
+    k.on_leave = on_leave;
     k.user = m;
-    walk_nodes(&k, 0, m->v->n_nodes, s);
-    set_drop(&m->w, &s);
+    walk_inside(&k, state);
     cache_add(&m->cache, key.bytes, key.len, m->outside_mask, m->v->n_words, m->exits, m->n_exits,
               m->w.deepest);
     return m->w.deepest;

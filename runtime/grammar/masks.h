@@ -7,7 +7,8 @@
 struct GrammarMasks {
     const GrammarVocab *v;
     Walker w;
-    ParseSet *sets; // [len_max + 1]
+    ParseSet *sets;   // [len_max + 1]
+    uint16_t *states; // [len_max + 1]
     Cache cache;
     uint64_t n_masks, n_hits;
     GrammarState draft;     // what grammar_accept makes before it takes it

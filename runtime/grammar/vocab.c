@@ -57,6 +57,7 @@ static void build_tree(GrammarVocab *v, const uint32_t *order, uint32_t n) {
         }
         uint32_t at = open[s.len - 1];
         v->same[order[i]] = v->token[at];
+        v->n_same += v->token[at] != VOCAB_NONE;
         v->token[at] = order[i];
         last = s;
     }

@@ -34,6 +34,7 @@ struct GrammarVocab {
     uint32_t *past;            // [n_nodes]
     uint32_t *token;           // [n_nodes] id that ends here, VOCAB_NONE
     uint32_t *same;            // [n_vocab] another id with the same bytes, VOCAB_NONE
+    uint32_t n_same;           // ids that have one: 0 in most vocabularies
     uint32_t *text_at;         // [n_vocab + 1]
     char *text;                // bytes of all tokens
     uint32_t *eos;
@@ -46,4 +47,12 @@ static inline Str vocab_bytes(const GrammarVocab *v, uint32_t id) {
     return (Str){v->text + v->text_at[id], v->text_at[id + 1] - v->text_at[id]};
 }
 static inline void mask_set(uint32_t *mask, uint32_t id) { mask[id / 32] |= 1u << id % 32; }
+// All ids that end at this node.
+static inline void mask_set_node(uint32_t *mask, const GrammarVocab *v, uint32_t node) {
+    uint32_t id = v->token[node];
+    if (id == VOCAB_NONE) return;
+    mask_set(mask, id);
+    if (!v->n_same) return;
+    while ((id = v->same[id]) != VOCAB_NONE) mask_set(mask, id);
+}
 #endif

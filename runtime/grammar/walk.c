@@ -144,10 +144,9 @@ static bool plain_step(Walker *w, const ParseSet *from, uint8_t byte, ParseSet *
 }
 
 static void reach(Walk *k, uint32_t node, const ParseSet *s) {
-    const GrammarVocab *v = k->v;
-    if (k->mask)
-        for (uint32_t id = v->token[node]; id != VOCAB_NONE; id = v->same[id]) mask_set(k->mask, id);
+    if (k->mask) mask_set_node(k->mask, k->v, node);
     if (k->on_node) k->on_node(k->user, node, s);
+    if (k->on_leave && s->outside) k->on_leave(k->user, node);
 }
 
 void walk_nodes(Walk *k, uint32_t begin, uint32_t end, ParseSet s) {
@@ -171,4 +170,39 @@ void walk_nodes(Walk *k, uint32_t begin, uint32_t end, ParseSet s) {
     }
     w->n_parses = s.first + s.n;
     w->n_frames = s.frames_end;
+}
+
+// A step that is not plain, with everything below the node.
+static void leave_plain(Walk *k, uint32_t node, uint16_t from) {
+    const GrammarVocab *v = k->v;
+    Walker *w = k->w;
+    ParseSet s = set_begin(w);
+    set_add(w, &s, (Parse){.frame = FRAME_OUTSIDE, .state = from});
+    ParseSet to = walker_step(w, &s, v->byte[node]);
+    if (to.n || to.outside) reach(k, node, &to);
+    if (to.n) walk_nodes(k, node + 1, v->past[node], to);
+    w->n_parses = s.first;
+    w->n_frames = s.frames_end;
+}
+
+void walk_inside(Walk *k, uint16_t state) {
+    const GrammarVocab *v = k->v;
+    Walker *w = k->w;
+    const Grammar *g = w->g;
+    k->states[0] = state;
+    for (uint32_t node = 0; node < v->n_nodes;) {
+        uint16_t depth = v->depth[node], from = k->states[depth - 1];
+        uint16_t to = grammar_next(g, from, v->byte[node]);
+        uint8_t flags = to == STATE_NONE ? 0 : g->flags[to];
+        if (to == STATE_NONE || !(flags & STATE_PLAIN)) {
+            if (to != STATE_NONE) leave_plain(k, node, from);
+            node = v->past[node];
+            continue;
+        }
+        k->states[depth] = to;
+        w->deepest = MAX(w->deepest, g->need[to]);
+        mask_set_node(k->mask, v, node);
+        if (flags & STATE_FINAL) k->on_leave(k->user, node);
+        node++;
+    }
 }

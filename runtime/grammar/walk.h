@@ -52,17 +52,21 @@ uint32_t frame_depth(const Walker *w, uint32_t frame);
 
 ParseSet walker_step(Walker *w, const ParseSet *from, uint8_t byte);
 
-// Called where a walk comes to a node with a set that is not empty. False: not below this node.
+// A walk of the tree: nodes to which some parse leads. Whoever walks fills v, w and sets, and what it wants.
 typedef struct {
     const GrammarVocab *v;
     Walker *w;
-    uint32_t *mask;                                                // tokens that are reached are set here
-    void (*on_node)(void *user, uint32_t node, const ParseSet *s); // NULL: nobody asks
+    ParseSet *sets;   // [len_max + 1] by depth
+    uint16_t *states; // [len_max + 1] by depth; for walk_inside
+    uint32_t *mask;   // tokens that are reached are set here; NULL: nobody asks
+    void (*on_node)(void *user, uint32_t node, const ParseSet *s); // of every node; NULL: nobody asks
+    void (*on_leave)(void *user, uint32_t node);                   // where a rule over FRAME_OUTSIDE ends
     void *user;
-    ParseSet *sets; // [len_max + 1] by depth
     uint64_t n_steps;
 } Walk;
 // All nodes in [begin, end), a run of siblings with all below them; `s`, the topmost set, is that at their
 // parent, and stays.
 void walk_nodes(Walk *k, uint32_t begin, uint32_t end, ParseSet s);
+// The whole tree from one state over FRAME_OUTSIDE, which is in no counted string.
+void walk_inside(Walk *k, uint16_t state);
 #endif

@@ -117,9 +117,9 @@ static bool walk(Model *m, const Grammar *g, StrBuf *out, Times *times) {
     static GrammarState s;
     grammar_start(m->masks, g, &s);
     for (uint32_t k = 0; k < 1500; k++) {
-        double start = clock_s();
+        clock_t start = clock(); // of this process: other tests may run beside it
         CHECK(grammar_mask(m->masks, &s, m->mask));
-        double took = clock_s() - start;
+        double took = (double)(clock() - start) / CLOCKS_PER_SEC;
         times->n++;
         times->total_s += took;
         times->worst_s = MAX(times->worst_s, took);
@@ -176,7 +176,7 @@ static void check_times(Model *m, const char *name) {
         print_message("    %u masks: mean %.3f ms, worst %.3f ms; %lu of %lu hits, cache %.1f MiB\n", t.n,
                       t.total_s * 1e3 / t.n, t.worst_s * 1e3, stats.n_hits, stats.n_masks,
                       (double)stats.bytes / (1 << 20));
-        if (!slow_build) assert_true(t.total_s / t.n < 3e-3);
+        if (!slow_build) assert_true(t.total_s / t.n < 1e-3);
     }
     grammar_free(g);
 }
