@@ -50,25 +50,21 @@ CacheEntry *cache_find(Cache *c, const void *key, size_t key_len) {
     return e;
 }
 
-void cache_add(Cache *c, const void *key, size_t key_len, const uint32_t *mask, uint32_t n_words,
-               const uint32_t *exits, uint32_t n_exits, uint32_t deepest) {
+void cache_add(Cache *c, const void *key, size_t key_len, const CacheEntry *like) {
     size_t head = (sizeof(CacheEntry) + key_len + 7) / 8 * 8;
-    size_t bytes = head + ((size_t)n_words + n_exits) * sizeof(uint32_t);
+    size_t bytes = head + ((size_t)like->n_words + like->n_exits) * sizeof(uint32_t);
     if (bytes > c->bytes_max) return;
     while (c->bytes + bytes > c->bytes_max) drop_oldest(c);
     CacheEntry *e = xmalloc(bytes);
-    uint32_t *words = (uint32_t *)((char *)e + head);
-    *e = (CacheEntry){.hash = str_hash((Str){key, key_len}),
-                      .bytes = bytes,
-                      .key_len = (uint32_t)key_len,
-                      .n_words = n_words,
-                      .n_exits = n_exits,
-                      .deepest = deepest,
-                      .mask = words,
-                      .exits = words + n_words};
+    *e = *like;
+    e->hash = str_hash((Str){key, key_len});
+    e->bytes = bytes;
+    e->key_len = (uint32_t)key_len;
+    e->mask = (uint32_t *)((char *)e + head);
+    e->exits = e->mask + like->n_words;
     memcpy(e->key, key, key_len);
-    memcpy(e->mask, mask, n_words * sizeof *mask);
-    if (n_exits) memcpy(e->exits, exits, n_exits * sizeof *exits);
+    memcpy(e->mask, like->mask, like->n_words * sizeof *e->mask);
+    if (like->n_exits) memcpy(e->exits, like->exits, like->n_exits * sizeof *e->exits);
     e->next = c->buckets[e->hash % N_BUCKETS];
     c->buckets[e->hash % N_BUCKETS] = e;
     link_newest(c, e);

@@ -14,8 +14,9 @@ struct CacheEntry {
     uint64_t hash;
     size_t bytes;
     uint32_t key_len, n_words, n_exits, deepest;
-    uint32_t *mask;  // [n_words]
-    uint32_t *exits; // [n_exits] nodes of the vocabulary's tree
+    uint64_t n_steps; // that it took to make
+    uint32_t *mask;   // [n_words]
+    uint32_t *exits;  // [n_exits] nodes of the vocabulary's tree
     uint8_t key[];
 };
 
@@ -27,7 +28,7 @@ typedef struct {
 void cache_init(Cache *c, size_t bytes_max);
 void cache_free(Cache *c);
 CacheEntry *cache_find(Cache *c, const void *key, size_t key_len);
-// Copies everything. Does nothing when the entry alone is larger than the cache.
-void cache_add(Cache *c, const void *key, size_t key_len, const uint32_t *mask, uint32_t n_words,
-               const uint32_t *exits, uint32_t n_exits, uint32_t deepest);
+// Copies key, mask and exits, and the numbers of `like`. Does nothing when the entry alone is larger than the
+// cache.
+void cache_add(Cache *c, const void *key, size_t key_len, const CacheEntry *like);
 #endif

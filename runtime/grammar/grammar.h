@@ -98,8 +98,9 @@ void grammar_start(GrammarMasks *m, const Grammar *g, GrammarState *s); // at th
 
 // Bit i % 32 of mask[i / 32] says that token i may follow; mask is uint32[TOKEN_COLS(n_vocab) / 32], the row
 // of `token_mask` in templates/lib/abi.h, bits beyond the vocabulary 0. The eos ids are allowed where the
-// text may end, alone where nothing else can follow. False, and a mask of zeros: nothing may follow (after
-// eos, or where the limits on depth and parses left no way on): the request has to end.
+// text may end, alone where nothing else can follow. False, and a mask of zeros: the request has to end.
+// Either nothing may follow (after eos), or so many parses at once are open, each with much of the vocabulary
+// before it, that the mask would take more than about 0.2 s: only a grammar made for that gets there.
 bool grammar_mask(GrammarMasks *m, const GrammarState *s, uint32_t *mask);
 
 // Goes on by one token. False, and an unchanged state: the mask does not have this token. An eos id ends the

@@ -12,7 +12,8 @@
 enum {
     WIDE_PART =
         16, // of the nodes below the bytes that may follow: from a 16th on a state is of the second kind
-    CACHE_FROM = 256 // steps of walking from which a mask is worth keeping
+    CACHE_FROM = 256,   // steps of walking from which a mask is worth keeping
+    STEPS_MAX = 4 << 20 // steps of walking for one mask: about 0.2 s
 };
 
 GrammarMasks *grammar_masks_new(const GrammarVocab *v, size_t bytes_max) {
@@ -108,12 +109,11 @@ static ParseSet returns_of(GrammarMasks *m, const Parse *parses, uint32_t n) {
     return s;
 }
 
-static uint64_t go_on_at(GrammarMasks *m, uint32_t node, ParseSet returns, uint32_t *mask) {
+static void go_on_at(GrammarMasks *m, uint32_t node, ParseSet returns, uint32_t *mask) {
     const GrammarVocab *v = m->v;
-    if (!returns.n || v->past[node] == node + 1) return 0;
+    if (!returns.n || v->past[node] == node + 1) return;
     Walk k = walk_begin(m, mask);
     walk_nodes(&k, node + 1, v->past[node], returns);
-    return k.n_steps + 1;
 }
 
 // ---- strings ---------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ static void add_inside(const GrammarMasks *m, const StringSet *set, uint32_t roo
 }
 
 // Parses in one state of one string with one count; `room` more characters may come, `need` must.
-static uint64_t add_string(GrammarMasks *m, const Parse *parses, uint32_t n, uint32_t *mask) {
+static void add_string(GrammarMasks *m, const Parse *parses, uint32_t n, uint32_t *mask) {
     const Grammar *g = m->w.g;
     const GrammarVocab *v = m->v;
     const Counted *c = &g->counted[g->counted_of[parses[0].state]];
@@ -134,18 +134,17 @@ static uint64_t add_string(GrammarMasks *m, const Parse *parses, uint32_t n, uin
     uint32_t count = parses[0].count, need = c->count_min > count ? c->count_min - count : 0;
     uint32_t room = c->count_max == NFA_NO_END ? NFA_NO_END - 1 : c->count_max - count;
     uint32_t n_frames = m->w.n_frames;
-    uint64_t n_steps = 0;
+    m->w.n_steps += CACHE_FROM;
     add_inside(m, set, room, mask);
     ParseSet returns = returns_of(m, parses, n);
     for (size_t i = 0; i < set->n_exits; i++) {
         StringExit e = set->exits[i];
         if (e.count < need || e.count > room) continue;
         mask_set_node(mask, v, e.node);
-        n_steps += go_on_at(m, e.node, returns, mask);
+        go_on_at(m, e.node, returns, mask);
     }
     set_drop(&m->w, &returns);
     m->w.n_frames = n_frames;
-    return n_steps + CACHE_FROM;
 }
 
 // ---- wide states -----------------------------------------------------------------------------------------
@@ -159,6 +158,14 @@ static void on_leave(void *user, uint32_t node) {
     m->exits[m->n_exits++] = node;
 }
 
+static void take_cached(GrammarMasks *m, const CacheEntry *e) {
+    memcpy(m->outside_mask, e->mask, e->n_words * sizeof *e->mask);
+    if (e->n_exits > m->cap_exits) m->exits = xrealloc(m->exits, m->cap_exits = e->n_exits, sizeof *m->exits);
+    if (e->n_exits) memcpy(m->exits, e->exits, e->n_exits * sizeof *e->exits);
+    m->n_exits = e->n_exits;
+    m->w.n_steps += e->n_steps; // as if it were walked: what is refused must not depend on the cache
+}
+
 // What stays inside of the rule of this state, whatever it returns to. In m->outside_mask and m->exits; the
 // frames that it takes are returned.
 static uint32_t find_inside(GrammarMasks *m, uint16_t state) {
@@ -166,14 +173,10 @@ static uint32_t find_inside(GrammarMasks *m, uint16_t state) {
     wide_key(m->w.g, state, &key);
     const CacheEntry *e = cache_find(&m->cache, key.bytes, key.len);
     if (e) {
-        memcpy(m->outside_mask, e->mask, e->n_words * sizeof *e->mask);
-        m->n_exits = 0;
-        if (e->n_exits > m->cap_exits)
-            m->exits = xrealloc(m->exits, m->cap_exits = e->n_exits, sizeof *m->exits);
-        if (e->n_exits) memcpy(m->exits, e->exits, e->n_exits * sizeof *e->exits);
-        m->n_exits = e->n_exits;
+        take_cached(m, e);
         return e->deepest;
     }
+    uint64_t before = m->w.n_steps;
     memset(m->outside_mask, 0, m->v->n_words * sizeof *m->outside_mask);
     m->n_exits = 0;
     m->w.deepest = 0;
@@ -181,8 +184,13 @@ static uint32_t find_inside(GrammarMasks *m, uint16_t state) {
     k.on_leave = on_leave;
     k.user = m;
     walk_inside(&k, state);
-    cache_add(&m->cache, key.bytes, key.len, m->outside_mask, m->v->n_words, m->exits, m->n_exits,
-              m->w.deepest);
+    CacheEntry made = {.n_words = m->v->n_words,
+                       .mask = m->outside_mask,
+                       .n_exits = m->n_exits,
+                       .exits = m->exits,
+                       .deepest = m->w.deepest,
+                       .n_steps = m->w.n_steps - before};
+    if (!walker_is_spent(&m->w)) cache_add(&m->cache, key.bytes, key.len, &made);
     return m->w.deepest;
 }
 
@@ -215,27 +223,23 @@ static uint32_t take_alike(Parse *parses, uint32_t *n, Parse *out) {
     return n_out;
 }
 
-// The steps that it took.
-static uint64_t add_parses(GrammarMasks *m, const ParseSet *all, uint32_t *mask) {
+static void add_parses(GrammarMasks *m, const ParseSet *all, uint32_t *mask) {
     Walker *w = &m->w;
     Parse left[GRAMMAR_CONFIGS_MAX], alike[GRAMMAR_CONFIGS_MAX];
     uint32_t n_left = all->n;
-    uint64_t n_steps = 0;
     if (n_left) memcpy(left, &w->parses[all->first], n_left * sizeof *left);
     ParseSet narrow = set_begin(w);
-    while (n_left) {
+    while (n_left && !walker_is_spent(w)) {
         uint32_t n = take_alike(left, &n_left, alike);
         bool string = w->g->counted_of[alike[0].state] != STATE_NONE, done = string;
-        if (string) n_steps += add_string(m, alike, n, mask);
-        if (!string && width(m, alike[0].state) >= m->v->n_nodes / WIDE_PART + 1) {
+        if (string)
+            add_string(m, alike, n, mask);
+        else if (width(m, alike[0].state) >= m->v->n_nodes / WIDE_PART + 1)
             done = add_wide(m, alike, n, mask);
-            n_steps += CACHE_FROM;
-        }
         for (uint32_t i = 0; i < n && !done; i++) set_add(w, &narrow, alike[i]);
     }
     Walk k = walk_begin(m, mask);
     if (narrow.n) walk_nodes(&k, 0, m->v->n_nodes, narrow);
-    return n_steps + k.n_steps;
 }
 
 static bool any_bit(const uint32_t *mask, uint32_t n_words) {
@@ -258,9 +262,16 @@ bool grammar_mask(GrammarMasks *m, const GrammarState *s, uint32_t *mask) {
     memset(mask, 0, v->n_words * sizeof *mask);
     if (s->ended) return false;
     ParseSet set = state_load(m, s);
-    uint64_t n_steps = add_parses(m, &set, mask);
+    m->w.n_steps = 0;
+    m->w.n_steps_max = STEPS_MAX;
+    add_parses(m, &set, mask);
+    m->w.n_steps_max = UINT64_MAX;
+    if (m->w.n_steps > STEPS_MAX) {
+        memset(mask, 0, v->n_words * sizeof *mask);
+        return false;
+    }
     for (size_t i = 0; i < v->n_eos && s->can_end; i++) mask_set(mask, v->eos[i]);
-    if (key.len && n_steps >= CACHE_FROM)
-        cache_add(&m->cache, key.bytes, key.len, mask, v->n_words, NULL, 0, 0);
+    CacheEntry made = {.n_words = v->n_words, .mask = mask};
+    if (key.len && m->w.n_steps >= CACHE_FROM) cache_add(&m->cache, key.bytes, key.len, &made);
     return any_bit(mask, v->n_words);
 }

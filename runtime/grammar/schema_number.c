@@ -110,7 +110,7 @@ static void push_most(Schema *s, const Decimal *d, bool strict) {
     if (len > 2) buf_printf(&p, "[1-9][0-9]{0,%zu}" ANY_FRACTION "|", len - 2);
     if (len == 2) buf_puts(&p, "[1-9]" ANY_FRACTION "|");
     for (size_t j = 0; f[j]; j++) {
-        buf_printf(&p, "%s\\.%.*s|", w, (int)(j + 1), f);
+        if (f[j + 1]) buf_printf(&p, "%s\\.%.*s|", w, (int)(j + 1), f);
         if (f[j] > '0') buf_printf(&p, "%s\\.%.*s[0-%c][0-9]*|", w, (int)j, f, f[j] - 1);
     }
     if (*f) buf_printf(&p, "%s", w);

@@ -105,10 +105,13 @@ void schema_push_string(Schema *s, const Conj *c) {
 }
 
 // ---- listed values ---------------------------------------------------------------------------------------
-static bool is_compared(Str keyword) {
-    return str_is(keyword, "enum") || str_is(keyword, "const") || str_is(keyword, "type") ||
-           str_is(keyword, "nullable") || str_is(keyword, "$ref") || str_is(keyword, "allOf") ||
-           str_is(keyword, "anyOf") || str_is(keyword, "oneOf");
+// Keywords that may stand beside a list. What `format` says about a listed value is taken as true.
+static bool goes_with_list(Str keyword) {
+    static const char *const names[] = {"enum",  "const", "type",  "nullable", "$ref",
+                                        "allOf", "anyOf", "oneOf", "format"};
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        if (str_is(keyword, names[i])) return true;
+    return false;
 }
 
 bool schema_is_listed(const Conj *c) {
@@ -131,7 +134,10 @@ static void write_scalar(StrBuf *out, const Json *j) {
     }
 }
 
-// Compact text of a value. json_parse bounds the depth, so the levels fit.
+// Where a space may stand in the text of a value; JSON has no such byte.
+#define GAP '\x01'
+
+// Compact text of a value, with the gaps. json_parse bounds the depth, so the levels fit.
 static void write_json(StrBuf *out, const Json *j) {
     enum { LEVELS = 1024 };
     Level *levels = xmalloc(LEVELS * sizeof *levels);
@@ -153,15 +159,27 @@ static void write_json(StrBuf *out, const Json *j) {
             n--;
             continue;
         }
-        if (top->i) buf_putc(out, ',');
+        if (top->i) buf_printf(out, ",%c", GAP);
         if (object) {
             json_write_string(out, top->container->members[top->i].key);
-            buf_putc(out, ':');
+            buf_printf(out, ":%c", GAP);
         }
         next = object ? &top->container->members[top->i].value : &top->container->items[top->i];
         top->i++;
     }
     free(levels);
+}
+
+static void push_value(Schema *s, Str text) {
+    uint32_t n = 0;
+    for (const char *gap; (gap = memchr(text.ptr, GAP, text.len)); n += 2) {
+        nfa_bytes(s->b, str_sub(text, 0, (size_t)(gap - text.ptr)));
+        nfa_bytes(s->b, STR(" "));
+        nfa_repeat(s->b, 0, 1);
+        text = str_from(text, (size_t)(gap - text.ptr) + 1);
+    }
+    nfa_bytes(s->b, text);
+    nfa_cat(s->b, n + 1);
 }
 
 static uint32_t type_of_value(const Json *j) {
@@ -201,7 +219,7 @@ static bool check_listed(Schema *s, const Conj *c) {
             return schema_fail(s, list, "must be a list of at least one value");
         for (uint32_t k = 0; k < n.json->n; k++) {
             Str key = n.json->members[k].key;
-            if (keyword_about(key) != ABOUT_NOTE && !is_compared(key))
+            if (keyword_about(key) != ABOUT_NOTE && !goes_with_list(key))
                 return schema_fail(s, node_in(s, n, key, NULL),
                                    "keyword `" STR_FMT "` beside enum or const is not supported",
                                    STR_ARG(key));
@@ -233,7 +251,7 @@ void schema_push_listed(Schema *s, const Conj *c, uint32_t types) {
         write_json(&text, &list->items[i]);
         build_work(s->b, c->n > 1 ? 16 * list->n : 1);
         if (!others_have(c, list, buf_view(&text))) continue;
-        nfa_bytes(s->b, buf_view(&text));
+        push_value(s, buf_view(&text));
         n++;
     }
     buf_free(&text);

@@ -6,7 +6,8 @@
 
 void walker_init(Walker *w) {
     *w = (Walker){.parses = xmalloc(WALK_PARSES_MAX * sizeof(Parse)),
-                  .frames = xmalloc(WALK_FRAMES_MAX * sizeof(Frame))};
+                  .frames = xmalloc(WALK_FRAMES_MAX * sizeof(Frame)),
+                  .n_steps_max = UINT64_MAX};
 }
 
 void walker_free(Walker *w) {
@@ -104,6 +105,7 @@ static bool count_step(const Walker *w, Parse *p, uint16_t to) {
 ParseSet walker_step(Walker *w, const ParseSet *from, uint8_t byte) {
     const Grammar *g = w->g;
     ParseSet s = set_begin(w);
+    w->n_steps += from->n;
     for (uint32_t i = 0; i < from->n; i++) {
         Parse p = w->parses[from->first + i];
         uint16_t to = grammar_next(g, p.state, byte);
@@ -154,12 +156,12 @@ void walk_nodes(Walk *k, uint32_t begin, uint32_t end, ParseSet s) {
     Walker *w = k->w;
     if (begin >= end) return;
     k->sets[v->depth[begin] - 1] = s;
-    for (uint32_t node = begin; node < end;) {
+    for (uint32_t node = begin; node < end && !walker_is_spent(w);) {
         const ParseSet *from = &k->sets[v->depth[node] - 1];
         ParseSet *to = &k->sets[v->depth[node]];
         w->n_parses = from->first + from->n;
         w->n_frames = from->frames_end;
-        k->n_steps++;
+        w->n_steps++;
         if (!plain_step(w, from, v->byte[node], to)) *to = walker_step(w, from, v->byte[node]);
         if (!to->n && !to->end && !to->outside) {
             node = v->past[node];
@@ -190,7 +192,8 @@ void walk_inside(Walk *k, uint16_t state) {
     Walker *w = k->w;
     const Grammar *g = w->g;
     k->states[0] = state;
-    for (uint32_t node = 0; node < v->n_nodes;) {
+    for (uint32_t node = 0; node < v->n_nodes && !walker_is_spent(w);) {
+        w->n_steps++;
         uint16_t depth = v->depth[node], from = k->states[depth - 1];
         uint16_t to = grammar_next(g, from, v->byte[node]);
         uint8_t flags = to == STATE_NONE ? 0 : g->flags[to];

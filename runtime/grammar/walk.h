@@ -34,8 +34,9 @@ typedef struct {
     Parse *parses;
     Frame *frames;
     uint32_t n_parses, n_frames;
-    bool exact_counts; // count characters even where their number changes nothing
-    uint32_t deepest;  // frames that were needed at once, at most; the caller sets it to 0
+    bool exact_counts;             // count characters even where their number changes nothing
+    uint32_t deepest;              // frames that were needed at once, at most; the caller sets it to 0
+    uint64_t n_steps, n_steps_max; // of single parses; walks stop beyond n_steps_max
 } Walker;
 enum { WALK_PARSES_MAX = 1 << 16, WALK_FRAMES_MAX = 1 << 16 };
 
@@ -50,6 +51,7 @@ void set_close(Walker *w, ParseSet *s);
 void set_drop(Walker *w, const ParseSet *s); // this one and all above
 uint32_t frame_depth(const Walker *w, uint32_t frame);
 
+static inline bool walker_is_spent(const Walker *w) { return w->n_steps > w->n_steps_max; }
 ParseSet walker_step(Walker *w, const ParseSet *from, uint8_t byte);
 
 // A walk of the tree: nodes to which some parse leads. Whoever walks fills v, w and sets, and what it wants.
@@ -62,7 +64,6 @@ typedef struct {
     void (*on_node)(void *user, uint32_t node, const ParseSet *s); // of every node; NULL: nobody asks
     void (*on_leave)(void *user, uint32_t node);                   // where a rule over FRAME_OUTSIDE ends
     void *user;
-    uint64_t n_steps;
 } Walk;
 // All nodes in [begin, end), a run of siblings with all below them; `s`, the topmost set, is that at their
 // parent, and stays.

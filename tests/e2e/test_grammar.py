@@ -126,6 +126,89 @@ def test_expressions(model):
             assert re.fullmatch(pattern, text, re.A), (pattern, text)
 
 
+def random_regex(rng, depth=0):
+    kind = rng.choice(["text", "text", "class", "any"] + ["cat", "alt", "star", "braces", "group"] * (depth < 4))
+    if kind == "text":
+        return rng.choice(["a", "b", "é", "ab", "\\.", "-", "\\n", "0"])
+    if kind == "class":
+        return rng.choice(["[ab]", "[^a]", "[a-c0-2]", "\\d", "\\w", "\\S", "[^\\W0]", "[\\-a]", "[é-ü]"])
+    if kind == "any":
+        return "."
+    inner = random_regex(rng, depth + 1)
+    if kind == "cat":
+        return inner + random_regex(rng, depth + 1)
+    if kind == "alt":
+        return f"(?:{inner}|{random_regex(rng, depth + 1)})"
+    if kind == "group":
+        return f"({inner})"
+    least = rng.randint(0, 3)
+    return f"(?:{inner})" + (rng.choice("*+?") if kind == "star" else f"{{{least},{least + rng.randint(0, 2)}}}")
+
+
+def test_random_expressions():
+    """The same answers as Python's re, about texts that match and texts that nearly do."""
+    rng = random.Random(3)
+    lines = []
+    for _ in range(1500):
+        regex = random_regex(rng)
+        texts = ["".join(rng.choice("aabbcé.-\n01") for _ in range(rng.randint(0, 6))) for _ in range(30)]
+        lines.append({"regex": regex, "n": 2, "match": texts})
+    matched = 0
+    for line, answer in zip(lines, ask("qwen3", 6, lines), strict=True):
+        want = [bool(re.fullmatch(line["regex"], t, re.A)) for t in line["match"]]
+        assert answer["matches"] == want, line["regex"]
+        assert all(re.fullmatch(line["regex"], t, re.A) for t in answer["texts"] if t is not None), (line["regex"], answer["texts"])
+        matched += sum(want)
+    assert matched > 1000
+
+
+def value_of(rng, schema):
+    """A random value of a schema of random_schema, or nearly one."""
+    if "anyOf" in schema:
+        return value_of(rng, rng.choice(schema["anyOf"]))
+    if "const" in schema or "enum" in schema:
+        return schema.get("const", None) if "const" in schema else rng.choice(schema["enum"] + ["alph"])
+    if schema["type"] == "string":
+        return rng.choice(["", "x", "\n", "abab", "abcd", "\u2028é", "10.", "s 12", "a" * 13, "\"\\", "deadbeef"])
+    if schema["type"] == "integer":
+        return rng.choice([schema["minimum"], schema["maximum"], schema["minimum"] - 1, schema["maximum"] + 1, 0, (schema["minimum"] + schema["maximum"]) // 2])
+    if schema["type"] == "number":
+        low = schema.get("minimum", schema.get("exclusiveMinimum"))
+        high = schema.get("maximum", schema.get("exclusiveMaximum"))
+        return rng.choice([low, high, (low + high) / 2, low + 0.005, high - 0.005, low - 0.25, high + 0.25])
+    if schema["type"] == "array":
+        return [value_of(rng, schema["items"]) for _ in range(rng.randint(0, 4))]
+    value = {k: value_of(rng, v) for k, v in schema["properties"].items() if k in schema["required"] or rng.random() < 0.5}
+    if rng.random() < 0.2:
+        value["other"] = True
+    return value
+
+
+def closed(schema):
+    """As we read it: declared properties alone, unless others are allowed by name."""
+    if isinstance(schema, dict):
+        schema = {k: closed(v) for k, v in schema.items()}
+        if "properties" in schema and isinstance(schema.get("required"), list):
+            schema.setdefault("additionalProperties", False)
+    return [closed(x) for x in schema] if isinstance(schema, list) else schema
+
+
+def test_random_values():
+    """Compact texts of values in the schema's order match exactly where jsonschema says valid."""
+    rng = random.Random(11)
+    schemas = [random_schema(rng) for _ in range(800)]
+    lines, counts = [], [0, 0]
+    for schema in schemas:
+        values = [value_of(rng, schema) for _ in range(20)]
+        lines.append({"schema": schema, "match": [json.dumps(v, ensure_ascii=False, separators=rng.choice([(",", ":"), (", ", ": ")])) for v in values]})
+    for line, answer in zip(lines, ask("gemma3", 8, lines), strict=True):
+        validator = jsonschema.Draft202012Validator(closed(line["schema"]))
+        for text, got in zip(line["match"], answer["matches"], strict=True):
+            assert got == validator.is_valid(json.loads(text)), (line["schema"], text)
+            counts[got] += 1
+    assert min(counts) > 2000, counts
+
+
 def test_arithmetic_grammar():
     grammar = 'root ::= term (op term)*\nop ::= [-+*]\nterm ::= [1-9] [0-9]? | "(" root ")"\n'
     texts = [t for t in ask("qwen3", 4, [{"gbnf": grammar, "n": 20}])[0]["texts"] if t is not None]

@@ -1,8 +1,9 @@
 // The vocabularies of Qwen3 and Gemma3: time of masks, and random texts for tests/e2e/test_grammar.py:
 //
-//     test_grammar_walk --walk MODEL SEED < lines of {"schema"|"regex"|"gbnf": ..., "n": N}
+//     test_grammar_walk --walk MODEL SEED < lines of {"schema"|"regex"|"gbnf": ..., "n": N, "match": [...]}
 //
-// answers each line with {"texts": [...]} (null: the walk was cut off) or {"error": "..."}.
+// answers each line with {"texts": [...], "matches": [...]} or {"error": "..."}: N texts (null: the walk was
+// cut off), and which texts of the list match.
 #include "tests/unit/grammar_texts.h"
 
 #include <stdio.h>
@@ -206,6 +207,29 @@ static void check_exact(Model *m) {
     grammar_free(g);
 }
 
+// A grammar made to be slow, with parses that all have the whole vocabulary before them: the mask gives up,
+// in time, and equally whatever is cached.
+static void check_slow(Model *m) {
+    static GrammarState s;
+    StrBuf text = {0};
+    Err e = {0};
+    buf_puts(&text, "root ::= r0");
+    for (int i = 1; i < 200; i++) buf_printf(&text, " | r%d", i);
+    for (int i = 0; i < 200; i++) buf_printf(&text, "\nr%d ::= . r%d \"%d\" | \"i\"", i, i, i);
+    Grammar *g = grammar_from_gbnf(buf_view(&text), &e);
+    assert_non_null(g);
+    grammar_start(m->masks, g, &s);
+    for (int round = 0; round < 3; round++) {
+        clock_t start = clock();
+        assert_false(grammar_mask(m->masks, &s, m->mask));
+        print_message("    given up after %.0f ms\n", (double)(clock() - start) * 1e3 / CLOCKS_PER_SEC);
+        for (uint32_t i = 0; i < m->vocab->n_words; i++) assert_int_equal(m->mask[i], 0);
+    }
+    assert_true(grammar_accept_bytes(m->masks, &s, STR("xxi11")));
+    grammar_free(g);
+    buf_free(&text);
+}
+
 static void test_real(void **state) {
     (void)state;
     for (size_t i = 0; i < COUNT_OF(models); i++) {
@@ -214,6 +238,7 @@ static void test_real(void **state) {
         assert_int_not_equal(m.eos, TOKEN_NONE);
         check_exact(&m);
         check_times(&m, models[i].name);
+        check_slow(&m);
         model_close(&m);
     }
 }
@@ -237,7 +262,8 @@ static void answer(Model *m, const Json *line) {
         json_write_string(&out, str_of(e.msg));
     } else {
         buf_puts(&out, "{\"texts\": [");
-        for (int64_t k = 0; k < json_get(line, "n")->i; k++) {
+        const Json *n = json_get(line, "n");
+        for (int64_t k = 0; n && k < n->i; k++) {
             StrBuf text = {0};
             if (k) buf_putc(&out, ',');
             if (walk(m, g, &text, &times))
@@ -246,6 +272,10 @@ static void answer(Model *m, const Json *line) {
                 buf_puts(&out, "null");
             buf_free(&text);
         }
+        buf_puts(&out, "], \"matches\": [");
+        const Json *list = json_get(line, "match");
+        for (uint32_t k = 0; list && k < list->n; k++)
+            buf_printf(&out, "%s%s", k ? "," : "", matches(m->masks, g, list->items[k].s) ? "true" : "false");
         buf_putc(&out, ']');
     }
     printf("%s}\n", buf_cstr(&out));
