@@ -94,6 +94,14 @@ bool charset_add_category(CharSet *s, Str name, bool negated) {
     return any;
 }
 
+// Space for ECMA-262 and others, beyond ASCII.
+static void add_unicode_space(CharSet *c) {
+    static const CharRange more[] = {{0x0B, 0x0B},     {0x1C, 0x1F},     {0x85, 0x85},     {0xA0, 0xA0},
+                                     {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F},
+                                     {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
+    for (size_t i = 0; i < COUNT_OF(more); i++) charset_add(c, more[i].lo, more[i].hi);
+}
+
 bool charset_add_class(CharSet *s, char letter) {
     CharSet c = {0};
     switch (letter | 0x20) {
@@ -111,6 +119,7 @@ bool charset_add_class(CharSet *s, char letter) {
         break;
     default: return false;
     }
+    if (letter == 'S') add_unicode_space(&c);
     if (!(letter & 0x20)) charset_negate(&c);
     charset_add_set(s, &c);
     charset_free(&c);

@@ -19,7 +19,8 @@ void charset_negate(CharSet *s);
 void charset_free(CharSet *s);
 // A general category by its name: L, Lu, N, Nd, ... False when there is none.
 bool charset_add_category(CharSet *s, Str name, bool negated);
-// \d \D \w \W \s \S, ASCII as in RE2. False for other letters.
+// \d \D \w \W \s \S. Digits, letters and spaces are ASCII's, but \S matches no other space either: what is
+// space differs between dialects, and a text should match in all. False for other letters.
 bool charset_add_class(CharSet *s, char letter);
 
 void nfa_charset(Build *b, const CharSet *s, bool json); // ranges in any order; surrogates never match

@@ -12,7 +12,8 @@ typedef struct {
 typedef struct {
     Node *nodes;
     uint32_t n, cap;
-} Conj; // in the arena; none: any value
+    uint32_t n_roots; // of an alternative: schemas it comes from; with 1, all are inside of the first
+} Conj;               // in the arena; none: any value
 
 typedef struct SchemaTask SchemaTask;
 typedef struct {

@@ -8,7 +8,8 @@
 
 enum {
     INLINE_OPTIONAL_MAX = 16, // more optional properties than that become rules: their keys are not repeated
-    OPTIONAL_MAX = 200        // all of them can be the next one at once: GRAMMAR_CONFIGS_MAX
+    OPTIONAL_MAX = 200,       // all of them can be the next one at once: GRAMMAR_CONFIGS_MAX
+    PATTERNS_MAX = 16
 };
 
 typedef struct {
@@ -17,12 +18,20 @@ typedef struct {
     bool required;
 } Property;
 
+// Names that a pattern of patternProperties matches, as they are spelled, without quotes.
+typedef struct {
+    const Dfa *names;
+    Conj value;
+} Pattern;
+
 typedef struct {
     Property *list;
     uint32_t n, cap, n_required;
     bool open;  // others are allowed
     Conj other; // their values
     Conj names; // their keys (propertyNames)
+    Pattern patterns[PATTERNS_MAX];
+    uint32_t n_patterns;
     uint32_t least, most;
 } Properties;
 
@@ -79,6 +88,51 @@ static void mark_required(Schema *s, Properties *p, Node n) {
     }
 }
 
+static Str inner(const Property *p) { return str_sub(p->spelled, 1, p->spelled.len - 1); }
+
+static bool about_objects(Node n) {
+    for (uint32_t i = 0; i < n.json->n; i++)
+        if (keyword_about(n.json->members[i].key) == ABOUT_OBJECT) return true;
+    return false;
+}
+
+// Declared names that a pattern matches must satisfy its schema, too.
+static bool add_pattern(Schema *s, Properties *p, Node list, const JsonMember *m) {
+    Node n = node_in(s, list, m->key, &m->value);
+    if (p->n_patterns == PATTERNS_MAX)
+        return build_fail(s->b, E_LIMIT, "schema %s: more than %d patterns", list.at, PATTERNS_MAX);
+    Pattern *pattern = &p->patterns[p->n_patterns++];
+    regex_push(s->b, m->key, REGEX_ANYWHERE, true, arena_printf(&s->b->arena, "schema %s: ", n.at));
+    pattern->names = dfa_pop(s->b);
+    conj_add(s, &pattern->value, n);
+    for (uint32_t i = 0; pattern->names && i < p->n; i++)
+        if (dfa_matches(pattern->names, inner(&p->list[i]))) conj_add(s, &p->list[i].value, n);
+    return !s->b->failed;
+}
+
+static bool read_patterns(Schema *s, const Conj *c, Properties *p) {
+    uint32_t n_about = 0;
+    for (uint32_t i = 0; i < c->n; i++) n_about += about_objects(c->nodes[i]);
+    for (uint32_t i = 0; i < c->n; i++) {
+        Node list = node_member(s, c->nodes[i], "patternProperties");
+        if (!list.json) continue;
+        if (!json_is(list.json, JSON_OBJECT)) return schema_fail(s, list, "must be an object");
+        if (n_about > 1)
+            return schema_fail(s, list,
+                               "keyword `patternProperties` beside another schema of the same object "
+                               "is not supported");
+        for (uint32_t k = 0; k < list.json->n; k++)
+            if (!add_pattern(s, p, list, &list.json->members[k])) return false;
+    }
+    return true;
+}
+
+static bool matches_pattern(const Properties *p, const Property *property) {
+    for (uint32_t i = 0; i < p->n_patterns; i++)
+        if (dfa_matches(p->patterns[i].names, inner(property))) return true;
+    return false;
+}
+
 // What additionalProperties of one schema says about properties that others declare, and about the rest.
 static bool add_additional(Schema *s, Properties *p, Node n) {
     Node a = node_member(s, n, "additionalProperties");
@@ -87,7 +141,7 @@ static bool add_additional(Schema *s, Properties *p, Node n) {
     if (!json_is(a.json, JSON_BOOL) && !json_is(a.json, JSON_OBJECT))
         return schema_fail(s, a, "must be a schema, true or false");
     for (uint32_t i = 0; i < p->n && !s->b->failed; i++) {
-        bool declared = false;
+        bool declared = matches_pattern(p, &p->list[i]);
         build_work(s->b, own ? own->n / 4 + 1 : 1);
         for (uint32_t k = 0; own && k < own->n && !declared; k++)
             declared = str_eq(own->members[k].key, p->list[i].key);
@@ -125,7 +179,7 @@ static bool read_counts(Schema *s, Properties *p, Node n) {
         return schema_fail(
             s, least,
             "more properties than `required` names (or 1, where none is declared) are not supported");
-    if (most.json && p->n && (p->open || p->most < p->n))
+    if (most.json && p->n && (p->open || p->n_patterns || p->most < p->n))
         return schema_fail(s, most,
                            "fewer properties than are declared, or others beside them, are not supported");
     if (p->most != NFA_NO_END && p->most > GRAMMAR_REPEAT_MAX && !p->n)
@@ -134,17 +188,35 @@ static bool read_counts(Schema *s, Properties *p, Node n) {
     return !s->b->failed;
 }
 
+// Whether it names properties: those are all, then, unless additionalProperties says otherwise.
+static bool declares(Node n) {
+    static const char *const names[] = {"properties", "required", "patternProperties",
+                                        "unevaluatedProperties"};
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        if (json_get(n.json, names[i])) return true;
+    return false;
+}
+
+// It sees what the schemas inside of its own declare, and nothing else: all of the list must be inside.
+static bool check_unevaluated(Schema *s, const Conj *c, uint32_t i) {
+    Node rest = node_member(s, c->nodes[i], "unevaluatedProperties");
+    if (!rest.json || (json_is(rest.json, JSON_BOOL) && !rest.json->boolean && i == 0 && c->n_roots == 1))
+        return true;
+    return schema_fail(s, rest, "is supported as `false` alone, in the schema that all others belong to");
+}
+
 static bool read_properties(Schema *s, const Conj *c, Properties *p) {
     *p = (Properties){.most = NFA_NO_END};
     bool ok = true, closed = false, declared = false;
     for (uint32_t i = 0; i < c->n && ok; i++) ok = add_declared(s, p, c->nodes[i]);
     for (uint32_t i = 0; i < c->n && ok; i++) mark_required(s, p, c->nodes[i]);
+    ok = ok && read_patterns(s, c, p);
     for (uint32_t i = 0; i < c->n && ok; i++) ok = add_additional(s, p, c->nodes[i]);
     for (uint32_t i = 0; i < c->n && ok; i++) {
         const Json *a = json_get(c->nodes[i].json, "additionalProperties");
         closed |= json_is(a, JSON_BOOL) && !a->boolean;
-        declared |= json_get(c->nodes[i].json, "properties") || json_get(c->nodes[i].json, "required");
-        ok = read_names(s, p, c->nodes[i]);
+        declared |= declares(c->nodes[i]);
+        ok = check_unevaluated(s, c, i) && read_names(s, p, c->nodes[i]);
     }
     p->open = !closed && (p->other.n || !declared);
     for (uint32_t i = 0; i < c->n && ok; i++) ok = read_counts(s, p, c->nodes[i]);
@@ -152,40 +224,67 @@ static bool read_properties(Schema *s, const Conj *c, Properties *p) {
 }
 
 // ---- others ----------------------------------------------------------------------------------------------
-// Any characters in their shortest spelling, but not the name of a declared property.
-static const Dfa *free_name(Schema *s, const Properties *p) {
+// Names without those of declared properties.
+static const Dfa *undeclared(Schema *s, const Properties *p, const Dfa *names) {
     Build *b = s->b;
-    nfa_any_char(b, true);
-    nfa_repeat(b, 0, NFA_NO_END);
-    const Dfa *any = dfa_pop(b);
-    for (uint32_t i = 0; i < p->n; i++)
-        nfa_bytes(b, str_sub(p->list[i].spelled, 1, p->list[i].spelled.len - 1));
+    if (!p->n || !names) return names;
+    for (uint32_t i = 0; i < p->n; i++) nfa_bytes(b, inner(&p->list[i]));
     nfa_alt(b, p->n);
     const Dfa *declared = dfa_pop(b);
-    return any && declared ? dfa_product(b, any, declared, DFA_WITHOUT) : NULL;
+    return declared ? dfa_product(b, names, declared, DFA_WITHOUT) : NULL;
 }
 
-static void push_other_name(Schema *s, const Properties *p) {
+// Any characters in their shortest spelling, but no name that is declared or that a pattern matches.
+static const Dfa *free_name(Schema *s, const Properties *p) {
+    nfa_any_char(s->b, true);
+    nfa_repeat(s->b, 0, NFA_NO_END);
+    const Dfa *d = undeclared(s, p, dfa_pop(s->b));
+    for (uint32_t i = 0; i < p->n_patterns && d; i++)
+        d = dfa_product(s->b, d, p->patterns[i].names, DFA_WITHOUT);
+    return d;
+}
+
+static void push_pair(Schema *s, const Dfa *name, const Conj *value) {
     Build *b = s->b;
-    if (p->names.n) {
-        schema_push_string(s, &p->names);
-    } else if (!p->n) {
-        json_push_string(b, &s->rules, 0, NFA_NO_END);
-    } else {
-        const Dfa *d = free_name(s, p);
-        if (!d) return;
-        nfa_bytes(b, STR("\""));
-        nfa_dfa(b, d);
-        nfa_bytes(b, STR("\""));
-        nfa_cat(b, 3);
+    if (!name) return;
+    nfa_bytes(b, STR("\""));
+    nfa_dfa(b, name);
+    nfa_bytes(b, STR("\""));
+    schema_push_key(s, (Str){0});
+    schema_push(s, value);
+    nfa_cat(b, 5);
+}
+
+static bool is_never(const Dfa *d) { return d->n == 1 && !d->states[0].final; }
+
+// Names of one pattern. Those of two would have to satisfy both schemas.
+static const Dfa *pattern_name(Schema *s, const Properties *p, uint32_t i) {
+    const Dfa *d = undeclared(s, p, p->patterns[i].names);
+    for (uint32_t k = 0; k < i && d; k++) {
+        const Dfa *shared = dfa_product(s->b, d, p->patterns[k].names, DFA_BOTH);
+        if (shared && !is_never(shared))
+            schema_fail(s, p->patterns[i].value.nodes[0],
+                        "a name can match this pattern and another one: not supported");
     }
+    return d;
 }
 
 static void push_other(Schema *s, const Properties *p) {
-    push_other_name(s, p);
-    schema_push_key(s, (Str){0});
-    schema_push(s, &p->other);
-    nfa_cat(s->b, 3);
+    Build *b = s->b;
+    for (uint32_t i = 0; i < p->n_patterns && !b->failed; i++)
+        push_pair(s, pattern_name(s, p, i), &p->patterns[i].value);
+    if (p->open && (p->n || p->n_patterns)) {
+        push_pair(s, free_name(s, p), &p->other);
+    } else if (p->open) {
+        if (p->names.n)
+            schema_push_string(s, &p->names);
+        else
+            json_push_string(b, &s->rules, 0, NFA_NO_END);
+        schema_push_key(s, (Str){0});
+        schema_push(s, &p->other);
+        nfa_cat(b, 3);
+    }
+    if (!b->failed) nfa_alt(b, p->n_patterns + p->open);
 }
 
 static void push_comma(Schema *s) {
@@ -292,7 +391,7 @@ static void push_declared(Schema *s, const Properties *p) {
         link_property(s, &p->list[i], at, next, own_rules && !p->list[i].required);
         at = next;
     }
-    if (p->open) link_others(s, p, at);
+    if (p->open || p->n_patterns) link_others(s, p, at);
     nfa_edge(b, at.none, end);
     json_push_space(b, &s->rules);
     link_top(s, at.some, end);
@@ -304,10 +403,11 @@ static void push_declared(Schema *s, const Properties *p) {
 void schema_push_object(Schema *s, const Conj *c) {
     Properties p;
     if (!read_properties(s, c, &p)) return;
-    bool plain_map = p.open && !p.n && !p.other.n && !p.names.n && !p.least && p.most == NFA_NO_END;
+    bool plain_map =
+        p.open && !p.n && !p.n_patterns && !p.other.n && !p.names.n && !p.least && p.most == NFA_NO_END;
     if (plain_map)
         json_push_any_object(s->b, &s->rules);
-    else if (p.open && !p.n)
+    else if ((p.open || p.n_patterns) && !p.n)
         push_map(s, &p);
     else
         push_declared(s, &p);

@@ -230,7 +230,7 @@ static void add_out(Resolver *r, Conj c) {
 
 uint32_t schema_alternatives(Schema *s, const Conj *value, Conj **out) {
     Resolver r = {.s = s};
-    Draft first = {0};
+    Draft first = {.done.n_roots = value->n};
     for (uint32_t i = value->n; i-- > 0;)
         add_pending(&r, &first, (Pending){value->nodes[i], NFA_NONE, false});
     add_draft(&r, first);

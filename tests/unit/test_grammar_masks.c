@@ -2,6 +2,7 @@
 // them byte by byte accepts; texts of random schemas parse, and a validator of its own finds nothing wrong.
 #include "tests/unit/grammar_texts.h"
 
+#include <pthread.h>
 #include <stdio.h>
 
 #include "runtime/base/num.h"
@@ -167,6 +168,50 @@ static void test_limits(void **state) {
         }
         grammar_free(g);
     }
+}
+
+// ---- threads: one vocabulary and one grammar for all, masks of their own
+// -----------------------------------
+typedef struct {
+    const Grammar *g;
+    uint32_t start_mask[WORDS];
+} Shared;
+
+static void *use_shared(void *arg) {
+    const Shared *shared = arg;
+    GrammarState *s = xmalloc(sizeof *s);
+    GrammarMasks *m = grammar_masks_new(vocab, 1 << 18);
+    uint32_t mask[WORDS];
+    uintptr_t wrong = 0;
+    for (uint32_t i = 0; i < 20; i++) {
+        Err e = {0};
+        Grammar *own = grammar_from_regex(STR("\\p{L}+"), &e);
+        grammar_start(m, i & 1 ? shared->g : own, s);
+        wrong += !grammar_mask(m, s, mask) || ((i & 1) && memcmp(mask, shared->start_mask, sizeof mask) != 0);
+        wrong += !grammar_accept_bytes(m, s, STR("a"));
+        grammar_free(own);
+    }
+    grammar_masks_free(m);
+    free(s);
+    return (void *)wrong;
+}
+
+static void test_threads(void **state) {
+    (void)state;
+    static GrammarState s;
+    Err e = {0};
+    Shared shared = {.g = grammar_from_regex(STR("[a-z]+(ab|key)*"), &e)};
+    pthread_t threads[4];
+    grammar_start(cached, shared.g, &s);
+    assert_true(grammar_mask(cached, &s, shared.start_mask));
+    for (size_t i = 0; i < COUNT_OF(threads); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, use_shared, &shared), 0);
+    for (size_t i = 0; i < COUNT_OF(threads); i++) {
+        void *wrong;
+        assert_int_equal(pthread_join(threads[i], &wrong), 0);
+        assert_null(wrong);
+    }
+    grammar_free((Grammar *)shared.g);
 }
 
 // ---- random schemas --------------------------------------------------------------------------------------
@@ -392,6 +437,6 @@ static void test_random_schemas(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_masks), cmocka_unit_test(test_limits),
-                                       cmocka_unit_test(test_random_schemas)};
+                                       cmocka_unit_test(test_threads), cmocka_unit_test(test_random_schemas)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
