@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write both man pages from what the programs' --help says, so that neither can drift.
+"""Write the man pages and the completions of bash from what the programs' --help says, so that none can drift.
 
-    tests/manpages.py            write compiler/adallmc.1 and runtime/adallm-rt.1
+    tests/manpages.py            write compiler/adallmc.1, runtime/adallm-rt.1 and contrib/completion.bash
     tests/manpages.py --check    exit 1 if they are not what this script writes
 """
 import pathlib
@@ -113,12 +113,44 @@ def page(program):
     return "\n".join(out) + "\n"
 
 
+COMPLETION = """\
+# Completion of bash for adallmc and adallm-rt: source it, or put it into /etc/bash_completion.d.
+_adallm() {{
+    local verb=${{COMP_WORDS[1]}} word=${{COMP_WORDS[COMP_CWORD]}} words=
+    case "$1 $verb" in
+{cases}
+    esac
+    [[ $COMP_CWORD -eq 1 ]] && words=$(_adallm_verbs "$1")
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word"; compgen -f -- "$word")
+}}
+_adallm_verbs() {{
+    case "$1" in
+{verbs}
+    esac
+}}
+complete -o filenames -F _adallm adallmc adallm-rt
+"""
+
+
+def completion():
+    cases, all_verbs = [], []
+    for program in PAGES:
+        names = [name for name, _ in verbs(program)]
+        all_verbs.append(f"    {program}) echo '{' '.join(names)}' ;;")
+        for name in names:
+            words = re.findall(r"^  (--?[a-z-]+)", say(program, name, "--help"), re.M)
+            pattern = f"'{program} {name}'" + (f" | '{program} '*.ada" if name == "serve" else "")
+            cases += [f"    {pattern}) words='{' '.join(words)}' ;;"] if words else []
+    return COMPLETION.format(cases="\n".join(cases), verbs="\n".join(all_verbs))
+
+
 def main():
     stale = []
-    for program, p in PAGES.items():
-        path, text = ROOT / p["path"], page(program)
+    written = {p["path"]: page(program) for program, p in PAGES.items()} | {"contrib/completion.bash": completion()}
+    for relative, text in written.items():
+        path = ROOT / relative
         if "--check" in sys.argv:
-            stale += [] if path.exists() and path.read_text() == text else [p["path"]]
+            stale += [] if path.exists() and path.read_text() == text else [relative]
         else:
             path.write_text(text)
     if stale:

@@ -43,7 +43,8 @@ static void generation(const Call *c, StrBuf *b) {
 }
 
 void access_log(const Call *c, enum MHD_RequestTerminationCode how) {
-    if (!c->server->o.log_requests) return;
+    bool polled = c->route && (c->route->flags & POLLED) && c->status == 200;
+    if (!c->server->o.log_requests || polled) return;
     StrBuf b = {0};
     line_begin(&b, "request");
     member(&b, "id", str_of(c->request_id));

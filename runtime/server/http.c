@@ -17,7 +17,11 @@
 #include "runtime/server/listen.h"
 #include "runtime/server/notify.h"
 
-enum { STREAM_BLOCK = 4 << 10, PREPARING_MAX = 512 };
+enum {
+    STREAM_BLOCK = 4 << 10,
+    PREPARING_MAX = 512,
+    BODIES_MAX = 64
+}; // bodies of the largest size that are held at once
 static const double tick_s = 0.25, drain_notice_s = 0.05;
 
 // ---- calls -----------------------------------------------------------------------------------------------
@@ -64,7 +68,9 @@ void conn_kick(Conn *k, int status) {
     if (status) {
         char text[160];
         int n = snprintf(text, sizeof text, words, status,
-                         status == 408 ? "Request Timeout" : "Content Too Large");
+                         status == 408   ? "Request Timeout"
+                         : status == 413 ? "Content Too Large"
+                                         : "Service Unavailable");
         (void)!send(k->fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
     shutdown(k->fd, SHUT_RDWR);
@@ -93,6 +99,7 @@ static void set_request_id(Call *c) {
 
 static void call_free(Call *c) {
     generate_free(c);
+    c->server->body_bytes -= c->body_counted;
     buf_free(&c->body);
     buf_free(&c->doc);
     buf_free(&c->wire);
@@ -242,15 +249,32 @@ static enum MHD_Result first_look(Call *c, const char *url, const char *method) 
     return MHD_YES;
 }
 
+static void drop_body(Call *c) {
+    c->server->body_bytes -= c->body_counted;
+    c->body_counted = 0;
+    buf_free(&c->body);
+}
+
+// libmicrohttpd takes no response before the end of the body.
+static void refuse_body(Call *c, int status) {
+    c->too_large = true;
+    c->status = status;
+    conn_kick(c->conn, status);
+    drop_body(c);
+}
+
 static enum MHD_Result take_body(Call *c, const char *data, size_t *len) {
-    if (c->too_large) return *len = 0, MHD_YES;
-    if (c->body.len + *len > c->server->o.body_bytes_max) {
-        c->too_large = true;
-        c->status = 413;
-        conn_kick(c->conn, 413); // MHD takes no response before the end of the body
-        buf_free(&c->body);
+    Server *s = c->server;
+    if (c->too_large) {
+        *len = 0;
+    } else if (c->body.len + *len > s->o.body_bytes_max) {
+        refuse_body(c, 413);
+    } else if (s->body_bytes + *len > BODIES_MAX * s->o.body_bytes_max) {
+        refuse_body(c, 503);
     } else {
         buf_add(&c->body, data, *len);
+        c->body_counted += *len;
+        s->body_bytes += *len;
     }
     *len = 0;
     return MHD_YES;
@@ -298,7 +322,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *mhd, const c
 static void prepared(Server *s) {
     for (Call *c; (c = workers_next(s->workers));) {
         s->n_preparing--;
-        buf_free(&c->body);
+        drop_body(c);
         if (c->conn->gone) {
             c->status = 499;
             call_resume(c);

@@ -20,7 +20,7 @@ typedef struct {
     uint32_t prompt, n_open; // choices that have not ended
 } Job;
 
-typedef enum { OPEN = 1, WORK = 2, ANTHROPIC = 4 } RouteFlags;
+typedef enum { OPEN = 1, WORK = 2, ANTHROPIC = 4, POLLED = 8 } RouteFlags;
 
 // An answer that is there at once. content_type NULL: JSON.
 typedef void RouteAnswer(Server *s, Call *c);
@@ -63,6 +63,7 @@ struct Call {
     char request_id[132], method[12];
     Str path; // normalised, in the arena; without /v1
     StrBuf body, doc;
+    size_t body_counted;              // of the server's body_bytes
     const char *content_type, *allow; // NULL: JSON; none
     int status;
     unsigned retry_after_s;
@@ -107,7 +108,8 @@ struct Server {
     double drain_until_s, started_s;
     char url[256];
     Conn *conns;
-    Call *running; // all calls that the engine has
+    Call *running;       // all calls that the engine has
+    uint64_t body_bytes; // of all bodies that are held
     uint32_t n_conns, n_running, n_preparing, n_orphans;
     HttpCounters counters;
     char unknown_names[64][48]; // of fields, each logged once

@@ -265,6 +265,18 @@ def test_queue_is_bounded(ada):
         server.stop()
 
 
+def test_bodies_together_are_bounded(ada):
+    server = Server(ada, "--max-body-bytes", "1024")
+    try:
+        held = [server.raw(post("/v1/completions", b"x" * 1020)[:-20]) for _ in range(70)]
+        assert status_of(read_all(held[-1])) == 503 and server.call("/health")[0] == 200
+        [s.close() for s in held]
+        assert wait_for(lambda: server.metric("adallm:connections") <= 2)
+        assert server.call("/v1/completions", {"prompt": "x"})[0] == 200
+    finally:
+        server.stop()
+
+
 def test_deadline_of_a_request(ada):
     server = Server(ada, "--request-timeout", "0.3")
     try:
@@ -420,3 +432,25 @@ def test_ready_is_told_to_the_supervisor(ada, tmp_path):
             assert s.recv(100) == b"STOPPING=1"
         finally:
             server.stop()
+
+
+# ---- what the engine does, seen from outside -----------------------------------------------------------------
+
+def test_prefixes_are_cached_per_tenant(server):
+    body = chat("one two three four " * 12, max_tokens=5)
+    first, again = (server.call("/v1/chat/completions", body)[1] for _ in range(2))
+    assert again["choices"] == first["choices"] and again["usage"]["prompt_tokens_details"]["cached_tokens"] > 16
+    salted = server.call("/v1/chat/completions", {**body, "cache_salt": "mine"})[1]
+    assert salted["usage"]["prompt_tokens_details"]["cached_tokens"] == 0 and salted["choices"] == first["choices"]
+
+
+def test_guesses_change_nothing(ada, server):
+    guessing = Server(ada, "--speculate", "ngram", "--num-speculative-tokens", "3")
+    try:
+        for fields in ({"temperature": 0}, {"temperature": 1, "seed": 5}, {"temperature": 0, "structured_outputs": {"regex": "(ab|cd){30,40}"}}, {"temperature": 0, "n": 2},
+                       {"temperature": 0, "frequency_penalty": 1}):
+            body = {"prompt": "a b c a b c a b", "max_tokens": 120, "ignore_eos": "structured_outputs" not in fields, **fields}
+            assert guessing.call("/v1/completions", body)[1]["choices"] == server.call("/v1/completions", body)[1]["choices"], fields
+        assert guessing.metric("vllm:spec_decode_num_draft_tokens_total") > 0
+    finally:
+        guessing.stop()
