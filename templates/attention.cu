@@ -8,11 +8,12 @@
 template <class S> __device__ void attention(const Args<10> &a) {
     static_assert(S::out_pitch >= act_pitch(S::heads * S::head_dim, false) && S::out_pitch % 16 == 0,
                   "out is rows of activations");
-    prefetch_next<S::next_bytes>(a.p[9]);
-    if constexpr (S::tiled)
+    if constexpr (S::tiled) {
+        prefetch_next<S::next_bytes>(a.p[9]);
         attention_many<S>(a);
-    else
-        attention_few<S>(a);
+    } else {
+        attention_few<S>(a, [&] { prefetch_next<S::next_bytes>(a.p[9]); });
+    }
 }
 
 #ifndef INSTANCE

@@ -46,22 +46,22 @@ template <class S> struct LinkRopeWrite {
 };
 
 // A link as its template sees it (lib/link.cuh).
-template <uint32_t THREADS_, uint32_t GRID_, uint32_t EARLY_, bool WAITS_> struct ChainLink {
+template <uint32_t THREADS_, uint32_t GRID_, uint32_t EARLY_, bool OPAQUE_, bool WAITS_> struct ChainLink {
     static constexpr uint32_t THREADS = THREADS_, GRID = GRID_, EARLY = WAITS_ ? EARLY_ : 8;
-    static constexpr bool WAITS = WAITS_;
+    static constexpr bool WAITS = WAITS_, OPAQUE = OPAQUE_;
     GridMeeting<GRID> &meeting;
     __device__ __forceinline__ void wait() const {
         if constexpr (WAITS) meeting.wait();
     }
 };
 
-template <uint32_t THREADS, uint32_t GRID, uint32_t EARLY, bool WAITS, class L, class... Rest>
+template <uint32_t THREADS, uint32_t GRID, uint32_t EARLY, bool OPAQUE, bool WAITS, class L, class... Rest>
 __device__ __forceinline__ void chain_links(void *const *args, GridMeeting<GRID> &meeting) {
-    ChainLink<THREADS, GRID, EARLY, WAITS> link = {meeting};
+    ChainLink<THREADS, GRID, EARLY, OPAQUE, WAITS> link = {meeting};
     L::run(args, link);
     if constexpr (sizeof...(Rest) != 0) {
         meeting.arrive();
-        chain_links<THREADS, GRID, EARLY, true, Rest...>(args + L::ARGS, meeting);
+        chain_links<THREADS, GRID, EARLY, OPAQUE, true, Rest...>(args + L::ARGS, meeting);
     }
 }
 
@@ -73,11 +73,11 @@ template <class L, class... Rest> __device__ __forceinline__ void *chain_work(vo
         return chain_work<Rest...>(args + L::ARGS);
 }
 
-template <uint32_t THREADS, uint32_t GRID, uint32_t EARLY, class... Links>
+template <uint32_t THREADS, uint32_t GRID, uint32_t EARLY, bool OPAQUE, class... Links>
 __device__ __forceinline__ void chain(void *const *args) {
     __shared__ GridMeeting<GRID> meeting;
     meeting.open((uint8_t *)chain_work<Links...>(args) + WORK_MEETING);
-    chain_links<THREADS, GRID, EARLY, false, Links...>(args, meeting);
+    chain_links<THREADS, GRID, EARLY, OPAQUE, false, Links...>(args, meeting);
 }
 
 #ifdef CHAIN_SAMPLES
@@ -121,7 +121,7 @@ struct ChainOdd : ChainO { // slices of 10 and 11 stages, two columns
 };
 #define CHAIN(name, args, ...)                                                                               \
     extern "C" __global__ void __launch_bounds__(512, 1) name(const __grid_constant__ Args<args> a) {        \
-        chain<512, 128, 4, __VA_ARGS__>(a.p);                                                                \
+        chain<512, 128, 4, true, __VA_ARGS__>(a.p);                                                          \
     }
 CHAIN(chain_sample, 52, LinkLinear<ChainO>, LinkGateUp<ChainGateUp>, LinkLinear<ChainDown>,
       LinkLinear<ChainQkv>, LinkRopeWrite<ChainRope>)

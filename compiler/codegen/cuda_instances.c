@@ -33,7 +33,8 @@ static void put_spec(StrBuf *out, const char *name, const PlanKernel *k) {
     buf_printf(out, "    static constexpr uint32_t shared_bytes = %llu;\n};\n\n", (Ull)k->shared_bytes);
 }
 
-// What chain.cu calls: chain<threads, grid, early, LinkLinear<Spec0>, LinkRopeWrite<Spec1>>(pointers).
+// What chain.cu calls: chain<threads, grid, early, opaque, LinkLinear<Spec0>,
+// LinkRopeWrite<Spec1>>(pointers).
 static bool chain_print(const PlanKernel *k, StrBuf *out, Diags *d) {
     uint32_t n_args = 0;
     for (uint32_t i = 0; i < k->n_parts; i++) {
@@ -45,8 +46,8 @@ static bool chain_print(const PlanKernel *k, StrBuf *out, Diags *d) {
         put_spec(out, name, &k->parts[i]);
     }
     buf_printf(out, "extern \"C\" __global__ void __launch_bounds__(%u, 1)\n", k->threads);
-    buf_printf(out, "    %s(const __grid_constant__ Args<%u> args) {\n    chain<%u, %llu, %llu", k->name,
-               n_args, k->threads, (Ull)k->spec[0].u, (Ull)k->spec[1].u);
+    buf_printf(out, "    %s(const __grid_constant__ Args<%u> args) {\n    chain<%u, %llu, %llu, %s", k->name,
+               n_args, k->threads, (Ull)k->spec[0].u, (Ull)k->spec[1].u, k->spec[2].u ? "true" : "false");
     for (uint32_t i = 0; i < k->n_parts; i++) {
         buf_puts(out, ", Link");
         instance_put_camel(out, k->parts[i].template_);

@@ -6,12 +6,12 @@
 #include "compiler/passes/plan_work.h"
 #include "runtime/base/num.h"
 
-enum { PRODUCT_WORK = 6 };
+enum { PRODUCT_WORK = 6, OPAQUE = 2, CHAIN_FIELDS };
 
 // A product takes over while its weights are on their way: this much of its first and last microseconds is
 // not lost when it does not begin with a launch.
 #define PRODUCT_HIDDEN_US 1.9
-#define MEETING_US        1.6 // until the last block has come and all know it
+#define MEETING_US        1.2 // until the last block has come and all know it
 
 static const SpecField *field(const PlanKernel *k, const char *key) {
     for (uint32_t i = 0; i < k->n_spec; i++)
@@ -42,7 +42,7 @@ static bool same_part(const PlanKernel *a, const PlanKernel *b) {
 }
 
 static bool same_chain(const PlanKernel *a, const PlanKernel *b) {
-    if (a->n_parts != b->n_parts || a->n_parts == 0) return false;
+    if (a->n_parts != b->n_parts || a->n_parts == 0 || a->spec[OPAQUE].u != b->spec[OPAQUE].u) return false;
     for (uint32_t i = 0; i < a->n_parts; i++)
         if (!same_part(&a->parts[i], &b->parts[i])) return false;
     return true;
@@ -88,16 +88,20 @@ static uint64_t early_stages(const Target *t) {
 static uint32_t intern(Chainer *x, const PlanLaunch *l, uint32_t n) {
     Plan *p = x->p;
     PlanKernel *parts = ARENA_ARRAY(x->c->arena, PlanKernel, n);
-    SpecField *spec = ARENA_ARRAY(x->c->arena, SpecField, 2);
-    PlanKernel k = {.template_ = "chain", .spec = spec, .n_spec = 2, .parts = parts, .n_parts = n};
+    SpecField *spec = ARENA_ARRAY(x->c->arena, SpecField, CHAIN_FIELDS);
+    PlanKernel k = {.template_ = "chain", .spec = spec, .n_spec = CHAIN_FIELDS, .parts = parts, .n_parts = n};
     spec[0] = (SpecField){.key = "grid", .kind = 'u', .u = x->c->target->units};
     spec[1] = (SpecField){.key = "early", .kind = 'u', .u = early_stages(x->c->target)};
+    spec[OPAQUE] = (SpecField){.key = "opaque", .kind = 'u'};
     for (uint32_t i = 0; i < n; i++) {
         parts[i] = p->kernels[l[i].kernel];
         k.threads = MAX(k.threads, parts[i].threads);
         k.shared_bytes = MAX(k.shared_bytes, parts[i].shared_bytes);
     }
-    if (is_refused(x->c, &k)) return NO_ID;
+    if (is_refused(x->c, &k)) {
+        spec[OPAQUE].u = 1; // registers did not suffice: it needs fewer that way
+        if (is_refused(x->c, &k)) return NO_ID;
+    }
     for (uint32_t i = 0; i < p->n_kernels; i++)
         if (same_chain(&p->kernels[i], &k)) return i;
     k.name = chain_name(x, &k);

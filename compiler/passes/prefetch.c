@@ -11,7 +11,7 @@ enum { PREFETCH_LINE = 128 };
 static const struct {
     const char *template_;
     double idle_us;
-} idle[] = {{"norm_add", 1.0}, {"rope_write", 0.8}, {"attention", 3.2}, {"linear", 0.7}, {"gate_up", 0.7}};
+} idle[] = {{"norm_add", 1.0}, {"rope_write", 0.8}, {"linear", 0.7}, {"gate_up", 0.7}};
 
 static double idle_us(const Step *s) {
     for (size_t i = 0; s->template_ && i < COUNT_OF(idle); i++)

@@ -380,18 +380,23 @@ template <class S> struct AttentionFew {
     }
 };
 
-template <class S> __device__ void attention_few(const Args<10> &a) {
+// idle(): once, when the block's own loads are on their way.
+template <class S, class Idle> __device__ __forceinline__ void attention_few(const Args<10> &a, Idle idle) {
     __shared__ typename AttentionFew<S>::Shared shared;
     const FewTokens &tokens = shared.tokens;
     const uint32_t items =
         S::kv_heads * shared.tokens.template load<S>((const uint32_t *)a.p[4], (const uint32_t *)a.p[5],
                                                      (const uint32_t *)a.p[7]);
-    if (blockIdx.x >= items) return;
+    if (blockIdx.x >= items) {
+        idle();
+        return;
+    }
     AttentionFew<S> f(shared, a);
     FewRound<S> now;
     now.start(tokens, blockIdx.x);
     now.find_pages(tokens, a.p[3]);
     f.ask_first(now);
+    idle();
     f.begin_part();
     for (bool more = true; more;) {
         FewRound<S> next = now;

@@ -5,13 +5,14 @@
 //   EARLY           stages of weights that a warp asks for before that: their bytes stand in the way of those
 //   that
 //                   tell that the inputs are there
+//   OPAQUE          fewer registers for addresses, and a little slower
 #ifndef ADALLM_LIB_LINK_CUH
 #define ADALLM_LIB_LINK_CUH
 #include <stdint.h>
 
 template <uint32_t THREADS_> struct Alone {
     static constexpr uint32_t THREADS = THREADS_, GRID = 0, EARLY = 8;
-    static constexpr bool WAITS = false;
+    static constexpr bool WAITS = false, OPAQUE = false;
     __device__ __forceinline__ void wait() {}
 };
 #endif

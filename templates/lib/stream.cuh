@@ -97,7 +97,7 @@ __device__ __forceinline__ void stream_tiles(const void *w, Share share, Columns
     const uint32_t begin = slice_begin<STAGES>(slice), n_stages = slice_stages<STAGES>(slice),
                    mine = group < GROUPS && group < n ? n_stages : 0;
     const uint8_t *at = (const uint8_t *)w + ((uint64_t)(share().first + group) * STAGES + begin) * BYTES;
-    asm("" : "+l"(at)); // one address and fixed offsets from it, not an offset for every slot
+    if constexpr (Link::OPAQUE) asm("" : "+l"(at)); // one address, not an offset of its own for every slot
 
     Stage<T::FORMAT> ring[DEPTH];
     uint4 x[COLS][2];

@@ -68,10 +68,17 @@ static int set_up(void **state) {
     setenv("ADALLM_TEST_DIR", dir, 1);
     setenv("NVCC", path_join(&f->arena, dir, "nvcc"), 1);
     setenv("XDG_CACHE_HOME", dir, 1);
-    f->kernels[0] =
-        (PlanKernel){"norm_add_h8", "norm_add", norm_fields, COUNT_OF(norm_fields), 64, 0, NULL, 0};
-    f->kernels[1] =
-        (PlanKernel){"moe_down_x", "moe_down", moe_fields, COUNT_OF(moe_fields), 256, 4096, NULL, 0};
+    f->kernels[0] = (PlanKernel){.name = "norm_add_h8",
+                                 .template_ = "norm_add",
+                                 .spec = norm_fields,
+                                 .n_spec = COUNT_OF(norm_fields),
+                                 .threads = 64};
+    f->kernels[1] = (PlanKernel){.name = "moe_down_x",
+                                 .template_ = "moe_down",
+                                 .spec = moe_fields,
+                                 .n_spec = COUNT_OF(moe_fields),
+                                 .threads = 256,
+                                 .shared_bytes = 4096};
     f->launch =
         (PlanLaunch){.kind = ADA_LAUNCH_KERNEL, .origin = "layer 0: norm\n#error (models/x.yaml:3) \\"};
     f->plan = (Plan){.arena = &f->arena,
@@ -219,7 +226,7 @@ static void spills_are_refused(void **state) {
     put_file(&f->arena, f->dir, "says",
              "    24 bytes stack frame, 28 bytes spill stores, 28 bytes spill loads\n"
              "ptxas info    : Used 128 registers\n");
-    refused(f, "kernel norm_add_h8 for sm_90: 128 registers are too few, 28 bytes are spilled");
+    refused(f, "kernel norm_add_h8 for sm_90 with 128 registers: spills 28 bytes");
     Diags d = {.arena = &f->arena};
     CodeImages out;
     PlanRefusals refusals = {0};
@@ -229,6 +236,10 @@ static void spills_are_refused(void **state) {
     assert_int_equal(refusals.n, 2);
     assert_string_equal(refusals.items[1].kernel.name, "moe_down_x");
     assert_string_equal(refusals.items[1].reason, "spills 28 bytes");
+    put_file(&f->arena, f->dir, "says",
+             "    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\n"
+             "ptxas info    : Used 90 registers, 230000 bytes smem\n"); // beside what the plan asks for
+    refused(f, "kernel moe_down_x for sm_90 with 90 registers: 234096 bytes of shared memory of 232448");
     put_file(&f->arena, f->dir, "says", "nothing of use\n");
     refused(f, "kernel norm_add_h8: ptxas does not say");
 }

@@ -134,6 +134,52 @@ static void refused_kernels_are_not_chosen(void **state) {
     arena_free(&a);
 }
 
+static bool is_part(const Plan *p, const PlanLaunch *l) {
+    const char *name = p->kernels[l->kernel].template_;
+    return !strcmp(name, "norm_add") || !strcmp(name, "rope_write") ||
+           ((!strcmp(name, "linear") || !strcmp(name, "gate_up")) &&
+            !spec_u(&p->kernels[l->kernel], "tiled"));
+}
+
+// Every layer of a decode step is attention and one chain. A chain whose kernel is refused gets one that
+// needs fewer registers; when that is refused too, its launches stay by themselves.
+static void small_batches_run_in_chains(void **state) {
+    (void)state;
+    Arena a = {0};
+    Diags d = {.arena = &a};
+    PlanRefusal refused[64];
+    PlanRefusals refusals = {refused, 0};
+    Model m = open_model(&a, MODELS "qwen3");
+    PassContext c = context(&a, target_find(STR("h100"), SPAN_NONE, &d), 1);
+    c.refusals = &refusals;
+    Graph *g = passes_run_graph(m.graph, &c, &d);
+    assert_non_null(g);
+    for (uint32_t round = 0; round < 3; round++) {
+        Plan *p = passes_run_plan(g, &c, &d);
+        assert_non_null(p);
+        assert_int_equal(p->n_chains > 0, round < 2);
+        for (uint32_t i = 0; i < p->n_chains; i++) {
+            const PlanChain *h = &p->chains[i];
+            assert_int_equal(spec_u(&p->kernels[h->kernel], "opaque"), round);
+            assert_true(h->n_launches > 1 && h->predicted_us > 0 && h->grid == c.target->units);
+            for (uint32_t j = 0; j < h->n_launches; j++)
+                assert_true(is_part(p, &p->launches[h->first_launch + j]));
+        }
+        const PlanProgram *one = &p->programs[0];
+        uint32_t attentions = 0, chains = 0;
+        for (uint32_t i = 0; i < one->n_launches; i++)
+            attentions +=
+                !strcmp(p->kernels[p->launches[one->first_launch + i].kernel].template_, "attention");
+        for (uint32_t i = 0; i < p->n_chains; i++) chains += p->chains[i].first_launch < one->n_launches;
+        if (round < 2) assert_int_equal(chains, attentions + 1);
+        for (uint32_t i = 0; i < p->n_kernels; i++)
+            if (p->kernels[i].n_parts) refused[refusals.n++] = (PlanRefusal){p->kernels[i], "spills 8 bytes"};
+        assert_true(refusals.n < COUNT_OF(refused));
+    }
+    model_close(&m);
+    arena_free(&a);
+}
+
 // What the launches since the last product fetch: ranges end to end from the start of one weight.
 typedef struct {
     uint32_t weight;
@@ -412,6 +458,7 @@ int main(void) {
         cmocka_unit_test(every_fixture_has_a_plan),
         cmocka_unit_test(every_fixture_has_a_plan_for_cards),
         cmocka_unit_test(refused_kernels_are_not_chosen),
+        cmocka_unit_test(small_batches_run_in_chains),
         cmocka_unit_test(launches_fetch_for_the_next_product),
         cmocka_unit_test(fusing_changes_no_number),
         cmocka_unit_test(windows_have_rings),
