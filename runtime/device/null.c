@@ -6,6 +6,7 @@
 #include "runtime/base/arena.h"
 #include "runtime/device/drivers.h"
 #include "runtime/device/null_draw.h"
+#include "runtime/device/null_queue.h"
 
 enum { NULL_ARGS_MAX = 16, NULL_FREE_BYTES_LOG2 = 34 };
 
@@ -49,7 +50,16 @@ typedef struct {
     DeviceGraph *graphs, *capturing;
     void (*on_launch)(void *, const char *, void *const *, uint32_t);
     void *on_launch_ctx;
+    NullQueue *queue; // NULL: everything is done at once
 } Null;
+
+// What the queue does later: an upload, whose bytes follow; a graph; a launch.
+typedef struct {
+    void *dst;
+    uint64_t bytes;
+    DeviceGraph *graph;
+    NullStep step;
+} NullJob;
 
 static bool call(Device *d, const char *what, Err *e) {
     Null *n = (Null *)d;
@@ -93,8 +103,19 @@ static bool null_adopt(Device *d, const void *data, uint64_t bytes, void **out, 
     return call(d, "adopt", e);
 }
 
-static bool null_copy(Device *d, void *dst, const void *src, uint64_t bytes, Err *e) {
+static bool null_upload(Device *d, void *dst, const void *src, uint64_t bytes, Err *e) {
+    NullQueue *q = ((Null *)d)->queue;
     if (!call(d, "copy", e)) return false;
+    if (q)
+        null_queue_push(q, &(NullJob){.dst = dst, .bytes = bytes}, sizeof(NullJob), src, bytes);
+    else if (bytes)
+        memcpy(dst, src, bytes);
+    return true;
+}
+
+static bool null_download(Device *d, void *dst, const void *src, uint64_t bytes, Err *e) {
+    if (!call(d, "copy", e)) return false;
+    if (((Null *)d)->queue) null_queue_wait(((Null *)d)->queue);
     if (bytes) memcpy(dst, src, bytes);
     return true;
 }
@@ -142,10 +163,9 @@ static void run(Null *n, NullStep *s) {
 
 static void submit(Null *n, NullStep *s) {
     DeviceGraph *g = n->capturing;
-    if (!g) {
-        run(n, s);
-        return;
-    }
+    if (!g && n->queue) null_queue_push(n->queue, &(NullJob){.step = *s}, sizeof(NullJob), NULL, 0);
+    if (!g && !n->queue) run(n, s);
+    if (!g) return;
     g->steps = xrealloc(g->steps, g->n_steps + 1, sizeof *g->steps);
     g->steps[g->n_steps++] = *s;
 }
@@ -194,9 +214,25 @@ static bool null_capture_end(Device *d, DeviceGraph **out, Err *e) {
     return true;
 }
 
+static void run_graph(Null *n, DeviceGraph *g) {
+    for (size_t i = 0; i < g->n_steps; i++) run(n, &g->steps[i]);
+}
+
+static void run_job(void *ctx, const void *what) {
+    const NullJob *job = what;
+    if (job->dst && job->bytes) memcpy(job->dst, job + 1, job->bytes);
+    if (job->graph) run_graph(ctx, job->graph);
+    NullStep step = job->step;
+    if (!job->dst && !job->graph) run(ctx, &step);
+}
+
 static bool null_replay(Device *d, DeviceGraph *g, Err *e) {
+    Null *n = (Null *)d;
     if (!call(d, "replay", e)) return false;
-    for (size_t i = 0; i < g->n_steps; i++) run((Null *)d, &g->steps[i]);
+    if (n->queue)
+        null_queue_push(n->queue, &(NullJob){.graph = g}, sizeof(NullJob), NULL, 0);
+    else
+        run_graph(n, g);
     return true;
 }
 
@@ -213,6 +249,7 @@ static void drop_graph(DeviceGraph *g) {
 }
 
 static void null_graph_free(Device *d, DeviceGraph *g) {
+    if (((Null *)d)->queue) null_queue_wait(((Null *)d)->queue);
     for (DeviceGraph **at = &((Null *)d)->graphs; *at; at = &(*at)->next) {
         if (*at != g) continue;
         *at = g->next;
@@ -222,10 +259,13 @@ static void null_graph_free(Device *d, DeviceGraph *g) {
     CHECK(g == NULL);
 }
 
-static bool null_sync(Device *d, Err *e) { return call(d, "sync", e); }
+static bool null_sync(Device *d, Err *e) {
+    if (((Null *)d)->queue) null_queue_wait(((Null *)d)->queue);
+    return call(d, "sync", e);
+}
 
 static bool null_idle(Device *d, bool *idle, Err *e) {
-    *idle = true;
+    *idle = !((Null *)d)->queue || null_queue_idle(((Null *)d)->queue);
     return call(d, "idle", e);
 }
 
@@ -242,6 +282,8 @@ static bool null_read_rate(Device *d, const void *data, uint64_t bytes, double *
 
 static void null_close(Device *d) {
     Null *n = (Null *)d;
+    null_queue_free(n->queue);
+    n->queue = NULL;
     while (n->memory) null_free(d, n->memory->ptr);
     while (n->graphs) null_graph_free(d, n->graphs);
     drop_graph(n->capturing);
@@ -255,8 +297,8 @@ static const DeviceOps null_ops = {
     .alloc_host = null_alloc,
     .free = null_free,
     .adopt = null_adopt,
-    .upload = null_copy,
-    .download = null_copy,
+    .upload = null_upload,
+    .download = null_download,
     .load_code = null_load_code,
     .find_kernel = null_find_kernel,
     .launch = null_launch,
@@ -286,7 +328,12 @@ bool null_open(uint32_t n_ranks, uint32_t threads, Device **out, Err *e) {
 
 uint64_t null_calls(const Device *d) { return ((const Null *)d)->calls; }
 uint64_t null_launches(const Device *d) { return ((const Null *)d)->launches; }
+void null_work_later(Device *d) {
+    Null *n = (Null *)d;
+    if (!n->queue) n->queue = null_queue_new(run_job, n);
+}
 void null_fail_at(Device *d, uint64_t at) { ((Null *)d)->fail_at = at; }
 void null_on_launch(Device *d, void (*fn)(void *, const char *, void *const *, uint32_t), void *ctx) {
+    if (((Null *)d)->queue) null_queue_wait(((Null *)d)->queue);
     ((Null *)d)->on_launch = fn, ((Null *)d)->on_launch_ctx = ctx;
 }

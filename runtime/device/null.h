@@ -8,6 +8,9 @@
 uint64_t null_calls(const Device *d);
 uint64_t
 null_launches(const Device *d); // launches and collectives that would have run, those of replays included
+// From now on a thread does what is called for, in order, while the caller goes on: as a GPU does. Copies of
+// what is uploaded are made at once.
+void null_work_later(Device *d);
 // The call with this number (the first is 1) and all later ones fail; 0: none.
 void null_fail_at(Device *d, uint64_t call);
 // Called for every launch that would run, in order, instead of drawing tokens; may write the memory that args

@@ -76,5 +76,5 @@ void null_advance(void *const *args, const uint64_t *bytes, uint32_t n_args) {
         ids[r] = told[r] = ((const int32_t *)args[A_NEXT])[r], pos[r]++;
         told[rows_max + r] = ((const int32_t *)args[A_STATUS])[r];
     }
-    slot->done = ++counts[COUNT_STEP];
+    __atomic_store_n(&slot->done, ++counts[COUNT_STEP], __ATOMIC_RELEASE); // the last that the host waits for
 }

@@ -123,7 +123,7 @@ static inline void small_play(void *ctx, const char *kernel, void *const *args, 
         ids[r] = told[r] = ((const int32_t *)args[0])[r], pos[r]++;
         told[SMALL_ROWS + r] = ((const int32_t *)args[4])[r];
     }
-    slot->done = ++counts[COUNT_STEP];
+    __atomic_store_n(&slot->done, ++counts[COUNT_STEP], __ATOMIC_RELEASE);
 }
 
 static inline float hidden_after(const int32_t *ids, uint32_t n) {

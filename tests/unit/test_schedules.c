@@ -284,6 +284,18 @@ static void schedules_change_no_answer(void **state) {
                 seen.wasted);
 }
 
+// A device that is behind its caller, as a card is: what was launched is done later, on another thread.
+static void late_devices_change_no_answer(void **state) {
+    (void)state;
+    Bench benches[BENCHES];
+    for (uint32_t i = 0; i < BENCHES; i++) {
+        bench_open(&benches[i], 1, (ExecOptions){.seqs = pools[i]});
+        null_work_later(exec_device(benches[i].x, 0));
+    }
+    for (uint64_t i = 0; i < n_schedules / 20; i++) run_schedule(benches, first_seed + i);
+    for (uint32_t i = 0; i < BENCHES; i++) bench_close(&benches[i]);
+}
+
 // Twelve sequences at once where the pages hold three: all get their tokens, none is thrown out often.
 static void pressure_is_borne(void **state) {
     (void)state;
@@ -326,6 +338,7 @@ int main(int argc, char **argv) {
     if (argc > 1) n_schedules = strtoull(argv[1], NULL, 10);
     if (argc > 2) first_seed = strtoull(argv[2], NULL, 10);
     const struct CMUnitTest tests[] = {cmocka_unit_test(schedules_change_no_answer),
+                                       cmocka_unit_test(late_devices_change_no_answer),
                                        cmocka_unit_test(pressure_is_borne)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

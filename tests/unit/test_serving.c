@@ -203,6 +203,7 @@ static void clients_come_and_go(void **state) {
         EngineStats s;
         bench_open(&b, 1, (ExecOptions){.seqs = seqs});
         null_on_launch(exec_device(b.x, 0), play_a_while, NULL);
+        if (seqs > 3) null_work_later(exec_device(b.x, 0));
         Engine *e =
             open_engine(&b, (EngineOptions){.queue_requests_max = 20, .speculate = seqs == 3 ? 0 : 3});
         for (uint32_t i = 0; i < CLIENTS; i++) {
