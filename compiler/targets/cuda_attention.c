@@ -16,7 +16,7 @@ enum {
     MANY_ROWS = 64
 };
 #define LIKELY_KEYS 1024 // that a token sees, for predictions
-#define FEW_US      8.5 // of the decode form: first keys arrive, maxima and probabilities go round, parts merge
+#define FEW_US      7.3 // of the decode form: first keys arrive, maxima and probabilities go round, parts merge
 #define FEW_SHARE   0.62 // of the memory's rate that it reaches
 #define MANY_US     4.0  // first keys of the prefill form
 #define PAGE_US     1.4  // a warp of it, a page of head_dim 128

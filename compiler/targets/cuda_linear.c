@@ -29,6 +29,8 @@ enum {
 #define PART_US          3.0    // the last block adds what the others left
 #define FITTED_GHZ       1.98
 
+#define L2_BYTES_PER_CLOCK 21 // of an SM, all of them reading the same rows
+
 typedef struct {
     const Target *t;
     const KernelAsk *ask;
@@ -81,11 +83,15 @@ static uint32_t stream_round(const Target *t, uint64_t per_block, uint32_t cols,
     return (uint32_t)round;
 }
 
-static double stream_us(const Product *p, uint64_t per_block, uint32_t cols) {
+// rows: of x that every block reads.
+static double stream_us(const Product *p, uint64_t per_block, uint32_t cols, uint32_t rows) {
     double stages = (double)(per_block * p->stages);
     double work = stages * (STREAM_STAGE_US + STREAM_TOKENS_US * (cols - 1)) * p->clock;
     if (p->stage_bytes > 576) work *= 0.7; // nothing to unpack
-    return p->t->launch_us + FILL_US + MAX(memory_us(p, stages * (double)p->stage_bytes), work);
+    double rows_bytes =
+        (double)(cols == 1 ? rows - 1 : 0) * (double)p->stages * STAGE_COLS * 2; // else in `work`
+    double rows_us = rows_bytes / (L2_BYTES_PER_CLOCK * p->t->clock_ghz * 1e3);
+    return p->t->launch_us + FILL_US + rows_us + MAX(memory_us(p, stages * (double)p->stage_bytes), work);
 }
 
 // With `fold` rows the block norms them itself: with as many threads as norm_add, which gives the same bits.
@@ -99,7 +105,8 @@ static void stream_candidate(const Product *p, uint64_t per_block, uint32_t grou
     choice_add(&c, "per_sm", 1);
     choice_add(&c, "fold", fold);
     // Eight warps keep too few bytes in flight where an SM has more than a few tiles.
-    c.predicted_us = stream_us(p, per_block, cols) * (groups == 1 && per_block > 1 ? 1.05 : 1);
+    c.predicted_us =
+        stream_us(p, per_block, cols, p->ask->bucket) * (groups == 1 && per_block > 1 ? 1.05 : 1);
     if (fold) c.predicted_us += cuda_fold_us(fold), c.spared_us = cuda_norm_us(p->t);
     cuda_consider(p->t, p->ask, p->out, &c);
 }
@@ -207,7 +214,7 @@ static void expert_stream(const Product *p, uint64_t topk, double active) {
     schedule(&c, 0, 1, groups, round);
     choice_add(&c, "per_sm", 1);
     double each = ceil(active * (double)blocks / c.grid);
-    c.predicted_us = stream_us(p, (uint64_t)(each * round), 1) + 2;
+    c.predicted_us = stream_us(p, (uint64_t)(each * round), 1, 1) + 2;
     cuda_consider(p->t, p->ask, p->out, &c);
 }
 

@@ -9,6 +9,7 @@
 #define MEMORY_US 0.5
 #define REDUCE_US 0.15
 #define STORE_US  0.2
+#define POST_US   1.2 // a branch is normed before it is added: what follows waits for it
 
 enum { WARP = 32, L1_BYTES_PER_CLOCK = 128, FP32_PER_CLOCK = 256 }; // of an SM
 
@@ -55,7 +56,7 @@ void cuda_embed(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
 void cuda_norm_add(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
     uint64_t reductions = ask_u(ask, "has_post") + ask_u(ask, "has_out");
     consider(t, ask, out, prefetching(t, ask, ask->bucket), cuda_norm_threads(ask_u(ask, "hidden")),
-             MEMORY_US + (double)reductions * REDUCE_US + STORE_US);
+             MEMORY_US + (double)reductions * REDUCE_US + STORE_US + (reductions > 1 ? POST_US : 0));
 }
 
 void cuda_act_mul(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
