@@ -33,6 +33,7 @@ PAGES = {
     "adallm-rt": {
         "path": "runtime/adallm-rt.1",
         "title": "run a language model that adallmc compiled",
+        "exits": [".TP", ".B 10", "the device failed while serving: a supervisor should start the server again"],
         "about": "Maps an artifact, checks every byte of it against its hashes, binds its plan to a device and replays it. Text goes to standard "
                  "output, everything else to standard error. What a sequence gets depends on its own request alone: neither the batch, nor "
                  "chunks, nor threads change a bit.",
@@ -106,7 +107,7 @@ def page(program):
         out += verb_section(program, verb, about)
     out += ['.SH "EXIT STATUS"', ".TP", ".B 0", "success", ".TP", ".B 1",
             "bad input or a failed check; one located sentence on standard error says what is wrong, where, and what would be right",
-            ".TP", ".B 2", "wrong usage", ".SH ENVIRONMENT"]
+            ".TP", ".B 2", "wrong usage", *p.get("exits", []), ".SH ENVIRONMENT"]
     for name, about in p["environment"]:
         out += [".TP", ".B " + line(name), line(about)]
     out += [".SH EXAMPLES", *verbatim(p["examples"]), '.SH "SEE ALSO"', f".BR {escape(p['see'])} (1)"]

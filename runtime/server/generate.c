@@ -292,7 +292,7 @@ void generate_tick(Server *s, double now) {
     for (Conn *k = s->conns, *next; k; k = next) {
         next = k->next;
         Call *c = k->call;
-        if (!c || !c->streams || c->state != CALL_SENT) continue;
+        if (!c || !c->streams || c->state != CALL_SENT || c->status == 499) continue;
         if (stalled(c, now)) {
             s->counters.stalled++;
             event_log("stalled", "%s: the client does not read", c->request_id);

@@ -124,6 +124,60 @@ def test_chunked_body_expect_and_pipelining(server):
     assert two.count(b"HTTP/1.1 200") == 2 and two.index(b"chat.completion") < two.index(b'"status": "ok"')
 
 
+def test_http_1_0(server):
+    """No chunks: the end of the connection is the end of the stream."""
+    request = post("/v1/chat/completions", chat(stream=True)).replace(b"HTTP/1.1", b"HTTP/1.0")
+    head, _, body = server.exchange(request).partition(b"\r\n\r\n")
+    assert status_of(head) == 200 and b"chunked" not in head and body.startswith(b"data: {") and body.endswith(b"data: [DONE]\n\n")
+
+
+def dechunk(answer):
+    """(head, body) of a chunked answer, of which every byte is accounted for."""
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert b"Transfer-Encoding: chunked" in head
+    text, at, n = bytearray(), 0, 1
+    while n:
+        begin = rest.index(b"\r\n", at) + 2
+        n = int(rest[at:begin - 2], 16)
+        assert rest[begin + n:begin + n + 2] == b"\r\n"
+        text += rest[begin:begin + n]
+        at = begin + n + 2
+    assert at == len(rest)
+    return head, bytes(text)
+
+
+def count_tokens(text):
+    events = [json.loads(x[6:]) for x in text.decode().split("\n\n") if x.startswith("data: {")]
+    assert text.endswith(b"data: [DONE]\n\n")
+    return sum(len(e["choices"][0]["logprobs"]["content"]) for e in events if e["choices"][0]["logprobs"])
+
+
+LONG = {"stream": True, "max_tokens": 300, "n": 2, "ignore_eos": True, "logprobs": True, "top_logprobs": 20}
+
+
+def test_chunks_of_a_stream_are_well_formed(server):
+    assert count_tokens(dechunk(server.exchange(post("/v1/chat/completions", chat(**LONG), "Connection: close")))[1]) == 600
+
+
+def test_a_slow_reader_gets_all_of_it(ada):
+    """Events that the socket takes in parts."""
+    server = Server(ada, "--max-unsent-bytes", 64 << 20)
+    try:
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        s.settimeout(30)
+        s.connect(("127.0.0.1", server.port))
+        s.sendall(post("/v1/chat/completions", chat(**{**LONG, "max_tokens": 1500, "n": 4}), "Connection: close"))
+        time.sleep(3)
+        answer = bytearray()
+        while piece := s.recv(30001):
+            answer += piece
+        assert len(answer) > 8 << 20 and count_tokens(dechunk(bytes(answer))[1]) == 6000
+        s.close()
+    finally:
+        server.stop()
+
+
 def test_byte_by_byte(server):
     with contextlib.closing(server.raw()) as s:
         for byte in post("/v1/chat/completions", chat(), "Connection: close"):
