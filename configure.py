@@ -15,16 +15,18 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent
 DEBIAN_PACKAGES = """gcc clang ninja-build clang-format libclang-rt-14-dev libyaml-dev libyajl-dev libpcre2-dev libutf8proc-dev
-    libssl-dev libcmocka-dev man-db universal-ctags python3 python3-venv""".split()
-PYTHON_PACKAGES = ["numpy", "safetensors", "gguf", "pytest"]
+    libssl-dev libmicrohttpd-dev libcmocka-dev man-db universal-ctags python3 python3-venv""".split()
+PYTHON_PACKAGES = ["numpy", "safetensors", "gguf", "pytest", "jsonschema", "openai==3.57.0", "anthropic==2.14.0",
+                   "langchain-openai==1.7.4", "litellm==1.110.2"]
 # The CUDA toolkit, where none is installed: the compiler, its back end and headers, cudart with the static library.
 CUDA_PACKAGES = [f"nvidia-{name}==13.0.*" for name in ("cuda-nvcc", "nvvm", "cuda-crt", "cuda-runtime", "cuda-cccl")]
 VENV = ROOT / "build" / "venv"
-THREADED = ("test_serving",)  # unit tests that run with ThreadSanitizer, too
+THREADED = ("test_serving", "test_server_http")  # unit tests that run with ThreadSanitizer, too
 
 # Static where the library allows it: a node needs glibc (and the driver) alone.
-RUNTIME_LIBS = ["libpcre2-8", "libutf8proc", "libyajl_s", "libcrypto"]  # and cudart, wherever the toolkit has it
+RUNTIME_LIBS = ["libpcre2-8", "libutf8proc", "libyajl_s", "libcrypto", "libmicrohttpd"]  # and cudart, wherever the toolkit has it
 COMPILER_LIBS = ["libyaml", "libpcre2-8", "libutf8proc", "libyajl_s", "libcrypto"]
+TEST_LIBS = COMPILER_LIBS + ["libmicrohttpd"]
 
 COMMON = "-std=c11 -D_GNU_SOURCE -I. -fno-strict-aliasing -fstack-protector-strong -ffp-contract=off"
 WARN = ("-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Wvla "
@@ -121,12 +123,22 @@ def embedded_kernels(n, variant):
     return out
 
 
+def embedded_page(n, variant):
+    """The page of the server travels inside adallm-rt."""
+    generated = "build/gen/server_page.c"
+    if variant == "release":
+        n.build(generated, "embed_bytes", "runtime/server/page.html", implicit=["runtime/device/embed.py"], name="server_page")
+    out = f"build/{variant}/gen/server_page.o"
+    n.build(out, f"cc_{variant}", generated)
+    return out
+
+
 def programs(n, variant):
     """Objects, two archives and two programs of one variant; returns what tests link with."""
     base = f"build/{variant}"
     runtime = [f for f in sources("runtime/**/*.c") if f != "runtime/main.c"]
     compiler = [f for f in sources("compiler/**/*.c") if f != "compiler/main.c"]
-    n.build(f"{base}/libruntime.a", "ar", objects(n, variant, runtime) + [embedded_kernels(n, variant)])
+    n.build(f"{base}/libruntime.a", "ar", objects(n, variant, runtime) + [embedded_kernels(n, variant), embedded_page(n, variant)])
     n.build(f"{base}/libcompiler.a", "ar", objects(n, variant, compiler) + [embedded_templates(n, variant)])
     if variant != "fuzz":
         for program, main, libs, system in (
@@ -147,7 +159,7 @@ def unit_tests(n, variant, libs):
         out = f"build/{variant}/tests/{pathlib.Path(f).stem}"
         extra = [] if f.startswith(("tests/unit/", "tests/e2e/")) else harness
         n.build(out, f"link_{variant}", objects(n, variant, [f]) + extra + libs,
-                libs="-lcmocka " + static_libs(COMPILER_LIBS, cuda=True))
+                libs="-lcmocka " + static_libs(TEST_LIBS, cuda=True))
         (benches if f.startswith("tests/bench/") else outs).append(out)
     if variant == "release":
         device_tests(n, variant, harness + libs)
@@ -164,7 +176,7 @@ def device_tests(n, variant, libs):
     for f in programs_:
         outs.append(f"build/device/{pathlib.Path(f).stem}")
         n.build(outs[-1], f"link_{variant}", objects(n, variant, [f]) + harness + libs,
-                libs="-lcmocka -Wl,-rpath,'$$ORIGIN' " + static_libs(COMPILER_LIBS, cuda=True))
+                libs="-lcmocka -Wl,-rpath,'$$ORIGIN' " + static_libs(TEST_LIBS, cuda=True))
     n.build("device-tests", "phony", outs)
     n.build("device", "script", [], order_only=["programs-release", "device-tests"], run="$python tests/device/prepare")
 
@@ -173,7 +185,7 @@ def fuzz_targets(n, libs):
     outs = []
     for f in sources("tests/fuzz/fuzz_*.c"):
         out = f"build/fuzz/{pathlib.Path(f).stem}"
-        n.build(out, "link_fuzz", objects(n, "fuzz", [f]) + libs, libs=static_libs(COMPILER_LIBS, cuda=True))
+        n.build(out, "link_fuzz", objects(n, "fuzz", [f]) + libs, libs=static_libs(TEST_LIBS, cuda=True))
         outs.append(out)
     n.build("fuzzers", "phony", outs)
     n.build("fuzz-long", "script", [], order_only=["fuzzers"], run="$python tests/fuzz/run.py --seconds 600")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write both man pages from what the programs' --help says, so that neither can drift.
+"""Write the man pages and the completions of bash from what the programs' --help says, so that none can drift.
 
-    tests/manpages.py            write compiler/adallmc.1 and runtime/adallm-rt.1
+    tests/manpages.py            write compiler/adallmc.1, runtime/adallm-rt.1 and contrib/completion.bash
     tests/manpages.py --check    exit 1 if they are not what this script writes
 """
 import pathlib
@@ -33,11 +33,12 @@ PAGES = {
     "adallm-rt": {
         "path": "runtime/adallm-rt.1",
         "title": "run a language model that adallmc compiled",
+        "exits": [".TP", ".B 10", "the device failed while serving: a supervisor should start the server again"],
         "about": "Maps an artifact, checks every byte of it against its hashes, binds its plan to a device and replays it. Text goes to standard "
                  "output, everything else to standard error. What a sequence gets depends on its own request alone: neither the batch, nor "
                  "chunks, nor threads change a bit.",
         "environment": [LOG],
-        "examples": ["adallm-rt run gemma3.ada 'The capital of France is' --max-tokens 32", "adallm-rt run qwen3.ada",
+        "examples": ["adallm-rt qwen3.ada --port 8000 --served-model-name qwen3", "adallm-rt run gemma3.ada 'The capital of France is' --max-tokens 32", "adallm-rt run qwen3.ada",
                      "adallm-rt logits qwen3.ada --ids ids.txt -o logits.npy --batch 4 --chunk 64",
                      "echo '{\"text\": \"hello\"}' | adallm-rt tokenize qwen3.ada --jsonl",
                      "adallm-rt verify qwen3.ada && adallm-rt selftest qwen3.ada", "adallm-rt bench qwen3.ada --batch 1,2,4,8"],
@@ -106,19 +107,51 @@ def page(program):
         out += verb_section(program, verb, about)
     out += ['.SH "EXIT STATUS"', ".TP", ".B 0", "success", ".TP", ".B 1",
             "bad input or a failed check; one located sentence on standard error says what is wrong, where, and what would be right",
-            ".TP", ".B 2", "wrong usage", ".SH ENVIRONMENT"]
+            ".TP", ".B 2", "wrong usage", *p.get("exits", []), ".SH ENVIRONMENT"]
     for name, about in p["environment"]:
         out += [".TP", ".B " + line(name), line(about)]
     out += [".SH EXAMPLES", *verbatim(p["examples"]), '.SH "SEE ALSO"', f".BR {escape(p['see'])} (1)"]
     return "\n".join(out) + "\n"
 
 
+COMPLETION = """\
+# Completion of bash for adallmc and adallm-rt: source it, or put it into /etc/bash_completion.d.
+_adallm() {{
+    local verb=${{COMP_WORDS[1]}} word=${{COMP_WORDS[COMP_CWORD]}} words=
+    case "$1 $verb" in
+{cases}
+    esac
+    [[ $COMP_CWORD -eq 1 ]] && words=$(_adallm_verbs "$1")
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word"; compgen -f -- "$word")
+}}
+_adallm_verbs() {{
+    case "$1" in
+{verbs}
+    esac
+}}
+complete -o filenames -F _adallm adallmc adallm-rt
+"""
+
+
+def completion():
+    cases, all_verbs = [], []
+    for program in PAGES:
+        names = [name for name, _ in verbs(program)]
+        all_verbs.append(f"    {program}) echo '{' '.join(names)}' ;;")
+        for name in names:
+            words = re.findall(r"^  (--?[a-z-]+)", say(program, name, "--help"), re.M)
+            pattern = f"'{program} {name}'" + (f" | '{program} '*.ada" if name == "serve" else "")
+            cases += [f"    {pattern}) words='{' '.join(words)}' ;;"] if words else []
+    return COMPLETION.format(cases="\n".join(cases), verbs="\n".join(all_verbs))
+
+
 def main():
     stale = []
-    for program, p in PAGES.items():
-        path, text = ROOT / p["path"], page(program)
+    written = {p["path"]: page(program) for program, p in PAGES.items()} | {"contrib/completion.bash": completion()}
+    for relative, text in written.items():
+        path = ROOT / relative
         if "--check" in sys.argv:
-            stale += [] if path.exists() and path.read_text() == text else [p["path"]]
+            stale += [] if path.exists() and path.read_text() == text else [relative]
         else:
             path.write_text(text)
     if stale:

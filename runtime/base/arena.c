@@ -7,7 +7,8 @@
 
 #include "runtime/base/num.h"
 
-enum { BLOCK_BYTES = 64 * 1024, ALIGN = 16 };
+// Blocks double from the first size to the last: small arenas stay small, there may be thousands.
+enum { BLOCK_BYTES_FIRST = 4 * 1024, BLOCK_BYTES = 64 * 1024, ALIGN = 16 };
 
 struct ArenaBlock {
     ArenaBlock *next;
@@ -47,7 +48,8 @@ void *arena_alloc(Arena *a, size_t bytes) {
     if (!size_add(bytes, ALIGN - 1, &need)) out_of_memory(bytes);
     need &= ~(size_t)(ALIGN - 1);
     if (!a->head || a->head->cap - a->head->used < need) {
-        ArenaBlock *b = block_new(MAX(need, (size_t)BLOCK_BYTES));
+        size_t next = a->head ? MIN(a->head->cap * 2, (size_t)BLOCK_BYTES) : (size_t)BLOCK_BYTES_FIRST;
+        ArenaBlock *b = block_new(MAX(need, next));
         if (a->head && need > BLOCK_BYTES) { // keep filling the open block after a large allocation
             b->next = a->head->next;
             a->head->next = b;

@@ -1,5 +1,8 @@
 #include "runtime/base/cli.h"
 
+#include <ctype.h>
+#include <stdlib.h>
+
 #include "runtime/base/num.h"
 
 enum { HELP_COLUMNS = 100, HELP_INDENT = 27 };
@@ -80,6 +83,41 @@ static bool take_option(const Command *cmd, int argc, char **argv, int *i, Arena
     return set_value(o, argv[++*i], a, d);
 }
 
+static const char *env_name(const char *prefix, const Option *o, Arena *a) {
+    char *name = arena_printf(a, "%s%s", prefix, o->name + 2);
+    for (char *p = name; *p; p++) *p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
+    return name;
+}
+
+static bool set_from_env(const Option *o, const char *value, Arena *a, Diags *d) {
+    if (o->kind == OPT_FLAG) {
+        if (strcmp(value, "0") != 0 && strcmp(value, "1") != 0)
+            return diag_error(d, E_OPTION_VALUE, SPAN_NONE, "%s wants 0 or 1, not `%s`", o->name, value);
+        *(bool *)o->dst = *value == '1';
+        if (o->given) *o->given = *value == '1';
+        return true;
+    }
+    if (o->given) *o->given = true;
+    if (o->kind != OPT_LIST) return set_value(o, value, a, d);
+    for (const char *at = value; *at;) {
+        size_t n = strcspn(at, ",");
+        if (n && !set_value(o, arena_strndup(a, at, n), a, d)) return false;
+        at += n + (at[n] == ',');
+    }
+    return true;
+}
+
+bool cli_environment(const Command *cmd, const char *prefix, Arena *a, Diags *d) {
+    size_t before = d->n_errors;
+    for (size_t i = 0; i < cmd->n_options; i++) {
+        const Option *o = &cmd->options[i];
+        const char *name = env_name(prefix, o, a), *value = getenv(name);
+        if (value && *value && !set_from_env(o, value, a, d))
+            diag_hint(d, "the environment has %s=%s", name, value);
+    }
+    return d->n_errors == before;
+}
+
 bool cli_parse(const Command *cmd, int argc, char **argv, Arena *a, CliResult *out, Diags *d) {
     *out = (CliResult){.args = ARENA_ARRAY(a, const char *, (size_t)argc)};
     size_t before = d->n_errors;
@@ -156,4 +194,19 @@ void cli_help(const Command *cmd, FILE *out) {
         print_wrapped(str_of(o->help), HELP_INDENT, out);
     }
     fprintf(out, "  %-24s %s\n", "--help", "show this text");
+}
+
+void cli_environment_help(const Command *cmd, const char *prefix, FILE *out) {
+    Arena a = {0};
+    StrBuf names = {0};
+    buf_puts(&names,
+             "Each option has a twin in the environment, which the command line overrides (flags: 1 or 0; "
+             "lists: with commas, to which it adds):");
+    for (size_t i = 0; i < cmd->n_options; i++)
+        buf_printf(&names, " %s%s", env_name(prefix, &cmd->options[i], &a),
+                   i + 1 < cmd->n_options ? "," : ".");
+    fputc('\n', out);
+    print_wrapped(buf_view(&names), 0, out);
+    buf_free(&names);
+    arena_free(&a);
 }

@@ -38,4 +38,9 @@ typedef struct {
 // options.
 bool cli_parse(const Command *cmd, int argc, char **argv, Arena *a, CliResult *out, Diags *d);
 void cli_help(const Command *cmd, FILE *out);
+
+// The options' twins in the environment: with the prefix "ADALLM_", ADALLM_MAX_MODEL_LEN is --max-model-len.
+// Called before cli_parse, whose command line then wins. Flags are 1 or 0; lists have commas.
+bool cli_environment(const Command *cmd, const char *prefix, Arena *a, Diags *d);
+void cli_environment_help(const Command *cmd, const char *prefix, FILE *out);
 #endif

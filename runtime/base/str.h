@@ -21,8 +21,12 @@ typedef struct {
 static inline Str str_of(const char *s) { return (Str){s, strlen(s)}; }
 static inline bool str_eq(Str a, Str b) { return a.len == b.len && (!a.len || !memcmp(a.ptr, b.ptr, a.len)); }
 static inline bool str_is(Str a, const char *b) { return str_eq(a, str_of(b)); }
-static inline Str str_from(Str s, size_t begin) { return (Str){s.ptr + begin, s.len - begin}; }
-static inline Str str_sub(Str s, size_t begin, size_t end) { return (Str){s.ptr + begin, end - begin}; }
+static inline Str str_from(Str s, size_t begin) {
+    return (Str){begin ? s.ptr + begin : s.ptr, s.len - begin};
+}
+static inline Str str_sub(Str s, size_t begin, size_t end) {
+    return (Str){begin ? s.ptr + begin : s.ptr, end - begin};
+}
 bool str_starts(Str s, Str prefix);
 bool str_ends(Str s, Str suffix);
 int str_cmp(Str a, Str b);              // byte order, shorter first on a tie
