@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 DEBIAN_PACKAGES = """gcc clang ninja-build clang-format libclang-rt-14-dev libyaml-dev libyajl-dev libpcre2-dev libutf8proc-dev
     libssl-dev libmicrohttpd-dev libcmocka-dev man-db universal-ctags python3 python3-venv""".split()
 PYTHON_PACKAGES = ["numpy", "safetensors", "gguf", "pytest", "jsonschema", "openai==3.57.0", "anthropic==2.14.0",
-                   "langchain-openai==1.7.4", "litellm==1.110.2"]
+                   "langchain-openai==1.7.4", "litellm==1.110.2", "schemathesis==4.32.5"]
 # The CUDA toolkit, where none is installed: the compiler, its back end and headers, cudart with the static library.
 CUDA_PACKAGES = [f"nvidia-{name}==13.0.*" for name in ("cuda-nvcc", "nvvm", "cuda-crt", "cuda-runtime", "cuda-cccl")]
 VENV = ROOT / "build" / "venv"
@@ -202,6 +202,7 @@ def build_ninja():
             unit_tests(n, variant, libs)
     n.build("schedules", "script", [], order_only=["build/release/tests/test_schedules"],
             run="build/release/tests/test_schedules 200000")
+    n.build("fuzz-api", "script", [], order_only=["programs-release"], run="$python tests/server/fuzz_api.py --requests 20000")
     n.build("test", "script", [],
             order_only=["programs-release", "unit-release", "programs-asan", "unit-asan", "threads-tsan", "fuzzers"],
             run="$python tests/run.py")
