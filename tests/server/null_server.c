@@ -1,4 +1,4 @@
-// null_server [STEP_US [SLOTS_WAITING]]: the small model on the null device behind HTTP, for soak.py. A step takes
+// null_server [STEP_US [WAITING]]: the small model on the null device behind HTTP, for soak.py. A step takes
 // STEP_US; the KV pool holds half of the slots at full length, so that sequences are preempted. Prints where
 // it listens; SIGTERM ends it. Exit 0 when neither slot nor page was left taken.
 #define SMALL_SEQS           16
