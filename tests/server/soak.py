@@ -213,11 +213,12 @@ def main():
     print("\n".join(f"{kind:8} {dict(n)}" for kind, n in by_kind.items()))
     offered = sum(n for (kind, status), n in s.counts.items() if status in (200, 429))
     quarter = max(1, len(memory) // 4)
-    early, late = middle(memory[quarter:2 * quarter]), middle(memory[-quarter:])
+    early, late = middle(memory[2 * quarter:3 * quarter]), middle(memory[-quarter:])
+    allowed = GROWTH_MAX * (1 if args.seconds >= 300 else 4)  # the heap's high-water mark is reached after some minutes: the largest requests are rare
     print(f"{offered} requests to generate, {offered / max(1, s.answered):.2f} times what was answered; {m['generation_tokens_total']:.0f} tokens, "
           f"{m['num_preemptions_total']:.0f} preemptions, {m['clients_gone_total']:.0f} clients gone, {m['clients_stalled_total']:.0f} stalled")
-    print(f"memory: {early / 1e6:.2f} MB in the second quarter, {late / 1e6:.2f} MB in the last")
-    assert "asan" in args.program or late - early <= GROWTH_MAX, memory
+    print(f"memory: {early / 1e6:.2f} MB in the third quarter, {late / 1e6:.2f} MB in the last")
+    assert "asan" in args.program or late - early <= allowed, memory
     assert s.counts["stream", 429] and m["num_preemptions_total"] and m["clients_gone_total"] and m["clients_stalled_total"], "the load is too light"
 
 
