@@ -44,6 +44,7 @@ struct AttentionSampleOdd : AttentionSample {
 struct AttentionSampleNarrow : AttentionSample {
     static constexpr uint32_t heads = 4, kv_heads = 2, head_dim = 32, out_pitch = 272, pages_per_seq = 2;
 };
+template <class S> struct AttentionFourWarps : S { static constexpr uint32_t threads = 128, per_sm = 2; };
 template <class S, uint32_t SHARED, uint32_t PER_SM> struct AttentionTiled : S {
     static constexpr uint32_t tiled = 1, threads = 128, shared_bytes = SHARED, per_sm = PER_SM;
 };
@@ -65,6 +66,9 @@ SAMPLE(attention_sample_wide, AttentionSampleWide)
 SAMPLE(attention_sample_small, AttentionSampleSmall)
 SAMPLE(attention_sample_odd, AttentionSampleOdd)
 SAMPLE(attention_sample_narrow, AttentionSampleNarrow)
+SAMPLE(attention_sample_four, AttentionFourWarps<AttentionSample>)
+SAMPLE(attention_sample_small_four, AttentionFourWarps<AttentionSampleSmall>)
+SAMPLE(attention_sample_odd_four, AttentionFourWarps<AttentionSampleOdd>)
 SAMPLE(attention_sample_tiled, TiledSample)
 SAMPLE(attention_sample_tiled_gemma, TiledGemma)
 SAMPLE(attention_sample_tiled_full, TiledFull)

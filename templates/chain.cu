@@ -9,6 +9,7 @@
 #include "templates/lib/grid.cuh"
 #include "templates/linear.cu"
 #include "templates/norm_add.cu"
+#include "templates/quantize_rows.cu"
 #include "templates/rope_write.cu"
 
 // The links of a chain: what each template does in it, and how many pointers it takes. WORK: which of them is
@@ -34,6 +35,15 @@ template <class S> struct LinkNormAdd {
         static_assert(Link::THREADS >= S::threads, "a thread for each share of a row");
         link.wait();
         if (threadIdx.x < S::threads) norm_add_rows<S>(*(const Args<7> *)args);
+    }
+};
+template <class S> struct LinkQuantizeRows {
+    static constexpr uint32_t ARGS = 3, WORK = 0;
+    static constexpr bool HAS_WORK = false;
+    template <class Link> static __device__ __forceinline__ void run(void *const *args, Link &link) {
+        static_assert(Link::THREADS >= S::threads, "a thread for each share of a row");
+        link.wait();
+        if (threadIdx.x < S::threads) quantize_each_row<S>(*(const Args<3> *)args);
     }
 };
 template <class S> struct LinkRopeWrite {
@@ -83,15 +93,16 @@ __device__ __forceinline__ void chain(void *const *args) {
 #ifdef CHAIN_SAMPLES
 struct ChainO {
     static constexpr uint32_t n = 4096, k = 4096, out_stride = 4096, has_bias = 0, count = 0, x_pitch = 8208,
-                              next_bytes = 2099968, tiled = 0, cols = 1, groups = 2, round = 2, parts = 1,
-                              per_sm = 1, add = 1, norm = 0, fold = 0, threads = 512, shared_bytes = 8192;
+                              x_e4m3 = 0, next_bytes = 2099968, tiled = 0, cols = 1, groups = 2, round = 2,
+                              parts = 1, per_sm = 1, add = 1, norm = 0, fold = 0, threads = 512,
+                              shared_bytes = 8192;
     static constexpr Format format = FORMAT_NVFP4;
     static constexpr float softcap = 0, eps = 0;
 };
 struct ChainGateUp {
-    static constexpr uint32_t f = 12288, k = 4096, x_pitch = 8208, out_pitch = 24592, next_bytes = 2099968,
-                              tiled = 0, cols = 1, groups = 2, round = 12, parts = 1, per_sm = 1, norm = 1,
-                              fold = 1, threads = 512, shared_bytes = 49152 + 8208;
+    static constexpr uint32_t f = 12288, k = 4096, x_pitch = 8208, x_e4m3 = 0, out_pitch = 24592,
+                              next_bytes = 2099968, tiled = 0, cols = 1, groups = 2, round = 12, parts = 1,
+                              per_sm = 1, norm = 1, fold = 1, threads = 512, shared_bytes = 49152 + 8208;
     static constexpr Format format = FORMAT_NVFP4;
     static constexpr Act act = ACT_SILU;
     static constexpr float eps = 1e-6f;
@@ -112,12 +123,24 @@ struct ChainRope {
 };
 struct ChainNorm {
     static constexpr uint32_t hidden = 5376, has_branch = 1, has_post = 1, has_out = 1, count = 0,
-                              out_pitch = 10768, wide = 0, next_bytes = 0, threads = 448, shared_bytes = 0;
+                              out_pitch = 10768, wide = 0, e4m3 = 0, next_bytes = 0, threads = 448,
+                              shared_bytes = 0;
     static constexpr float eps = 1e-6f;
 };
 struct ChainOdd : ChainO { // slices of 10 and 11 stages, two columns
     static constexpr uint32_t n = 5376, k = 5376, out_stride = 5376, x_pitch = 10768, add = 0, round = 4,
                               cols = 2, shared_bytes = 32768;
+};
+template <class S, uint32_t SHARED = S::shared_bytes> struct ChainE4m3 : S {
+    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(S::k), shared_bytes = SHARED;
+};
+using E4m3O = ChainE4m3<ChainO>;
+using E4m3GateUp = ChainE4m3<ChainGateUp, 49152 + e4m3_pitch(4096)>;
+using E4m3Down = ChainE4m3<ChainDown>;
+using E4m3Qkv = ChainE4m3<ChainQkv, 16384 + e4m3_pitch(4096)>;
+struct E4m3Rows {
+    static constexpr uint32_t k = 12288, rows_each = 1, count = 0, x_pitch = 24592,
+                              out_pitch = e4m3_pitch(12288), threads = 512, shared_bytes = 0;
 };
 #define CHAIN(name, args, ...)                                                                               \
     extern "C" __global__ void __launch_bounds__(512, 1) name(const __grid_constant__ Args<args> a) {        \
@@ -125,6 +148,8 @@ struct ChainOdd : ChainO { // slices of 10 and 11 stages, two columns
     }
 CHAIN(chain_sample, 52, LinkLinear<ChainO>, LinkGateUp<ChainGateUp>, LinkLinear<ChainDown>,
       LinkLinear<ChainQkv>, LinkRopeWrite<ChainRope>)
+CHAIN(chain_sample_e4m3, 55, LinkLinear<E4m3O>, LinkGateUp<E4m3GateUp>, LinkQuantizeRows<E4m3Rows>,
+      LinkLinear<E4m3Down>, LinkLinear<E4m3Qkv>, LinkRopeWrite<ChainRope>)
 CHAIN(chain_sample_norms, 47, LinkLinear<ChainO>, LinkNormAdd<ChainNorm>, LinkLinear<ChainOdd>,
       LinkLinear<ChainQkv>, LinkLinear<ChainOdd>)
 #endif

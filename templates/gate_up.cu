@@ -26,7 +26,7 @@ template <class S, class Link> __device__ __forceinline__ void gate_up_stream(co
     uint8_t *out = (uint8_t *)a.p[4];
     const StreamDeal<(S::f + 7) / 8, Link::GRID, MOST> deal;
     const StreamShare share = deal();
-    const uint32_t thread = thread_index(), lane = thread % 32, up = thread % 2 * S::f;
+    const uint32_t thread = thread_index(), up = thread % 2 * S::f;
     if constexpr (NEAR) { // gates, then ups
         const uint32_t i = thread / 2, row = share.first * 8 + i;
         if (i < share.n * 8 && row < S::f) near.fetch_row(thread % 2 * MOST * 8 + i, row_scale + up + row);
@@ -38,8 +38,8 @@ template <class S, class Link> __device__ __forceinline__ void gate_up_stream(co
     if constexpr (!Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
     const uint32_t *n_tokens = (const uint32_t *)a.p[5] + COUNT_TOKENS;
     const float *w_bound = (const float *)a.p[3];
-    const auto meta = [&](uint32_t t) { return NEAR && !S::fold ? near.x + t : act_meta(rows.row(t), S::k); };
-    stream_tiles<Stream<S::format, S::k, S::cols, S::groups>, S::round, Link>(
+    const auto meta = [&](uint32_t t) { return NEAR && !S::fold ? near.x + t : x_meta<S>(rows.row(t)); };
+    stream_tiles<Stream<S::format, S::x_e4m3 != 0, S::k, S::cols, S::groups>, S::round, Link>(
         a.p[1], deal,
         [&] {
             link.wait();
@@ -47,13 +47,9 @@ template <class S, class Link> __device__ __forceinline__ void gate_up_stream(co
             if constexpr (Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
             rows.make(n_tok);
             if constexpr (NEAR && !S::fold)
-                if (thread < n_tok) near.fetch_x(thread, act_meta(rows.row(thread), S::k));
-            StreamColumns<S::cols> columns;
-#pragma unroll
-            for (uint32_t c = 0; c < S::cols; c++) {
-                const uint32_t token = min(c * TILE_TOKENS + lane / 4, max(n_tok, 1u) - 1);
-                columns.row[c] = rows.row(token) + lane % 4 * 32;
-            }
+                if (thread < n_tok) near.fetch_x(thread, x_meta<S>(rows.row(thread)));
+            StreamColumns<S::cols, S::x_e4m3 != 0> columns;
+            columns.open(n_tok, [&](uint32_t t) { return rows.row(t); });
             return columns;
         },
         (float4 *)shared, [&] { prefetch_next<S::next_bytes>(a.p[9]); },
@@ -70,15 +66,15 @@ template <class S> __device__ void gate_up_panel(const Args<10> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
     const uint8_t *x = (const uint8_t *)a.p[0];
     uint8_t *out = (uint8_t *)a.p[4];
-    gate_up_end_rows<S, S::threads>([&](uint32_t t) { return act_meta(x + (uint64_t)t * S::x_pitch, S::k); },
-                                    out, *(const float *)a.p[3],
+    gate_up_end_rows<S, S::threads>([&](uint32_t t) { return x_meta<S>(x + (uint64_t)t * S::x_pitch); }, out,
+                                    *(const float *)a.p[3],
                                     ((const volatile uint32_t *)a.p[5])[COUNT_TOKENS]);
     panel_product<S, (S::f + 7) / 8>(x, a.p[1], a.p[5], COUNT_TOKENS, a.p[6], shared, [&](uint32_t n_tok) {
         const float w_bound = *(const volatile float *)a.p[3]; // anew: no register while the products run
         return [=, &a](uint32_t tile, uint32_t column, const float(&sums)[4]) {
             product_store_gated<S>(
                 tile, column, n_tok, sums, (const float *)a.p[2], (const float *)a.p[2] + S::f, w_bound,
-                [&](uint32_t token) { return act_meta(x + (uint64_t)token * S::x_pitch, S::k); },
+                [&](uint32_t token) { return x_meta<S>(x + (uint64_t)token * S::x_pitch); },
                 [&](uint32_t token) { return out + (uint64_t)token * S::out_pitch; });
         };
     });
@@ -86,7 +82,7 @@ template <class S> __device__ void gate_up_panel(const Args<10> &a) {
 
 template <class S> __device__ void gate_up(const Args<10> &a) {
     static_assert(S::format == FORMAT_NVFP4 || S::format == FORMAT_F16, "weights are NVFP4 or fp16 tiles");
-    static_assert(S::x_pitch >= act_pitch(S::k, false) && S::x_pitch % 16 == 0, "x is rows of activations");
+    static_assert(S::x_pitch >= x_pitch_least<S>() && S::x_pitch % 16 == 0, "x is rows of activations");
     if constexpr (S::tiled) {
         gate_up_panel<S>(a);
     } else {
@@ -97,9 +93,9 @@ template <class S> __device__ void gate_up(const Args<10> &a) {
 
 #ifndef INSTANCE
 struct GateUpSample {
-    static constexpr uint32_t f = 12288, k = 4096, x_pitch = 8208, out_pitch = 24592, next_bytes = 1 << 20,
-                              tiled = 0, cols = 1, groups = 2, round = 12, parts = 1, per_sm = 1, norm = 0,
-                              fold = 0;
+    static constexpr uint32_t f = 12288, k = 4096, x_pitch = 8208, x_e4m3 = 0, out_pitch = 24592,
+                              next_bytes = 1 << 20, tiled = 0, cols = 1, groups = 2, round = 12, parts = 1,
+                              per_sm = 1, norm = 0, fold = 0;
     static constexpr float eps = 1e-6f;
     static constexpr Format format = FORMAT_NVFP4;
     static constexpr Act act = ACT_SILU;
@@ -116,6 +112,13 @@ struct GateUpSamplePanel : GateUpSample {
     static constexpr uint32_t tiled = 1, cols = 8, groups = 12, round = 1, threads = 384,
                               shared_bytes = 65536;
 };
+struct GateUpE4m3 : GateUpSample {
+    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(4096);
+};
+struct GateUpE4m3Panel : GateUpSamplePanel {
+    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(4096), groups = 8, threads = 256,
+                              shared_bytes = 32768;
+};
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \
         name(const __grid_constant__ Args<10> args) {                                                        \
@@ -125,4 +128,6 @@ SAMPLE(gate_up_sample, GateUpSample)
 SAMPLE(gate_up_sample_two, GateUpSampleTwo)
 SAMPLE(gate_up_sample_fold, GateUpSampleFold)
 SAMPLE(gate_up_sample_panel, GateUpSamplePanel)
+SAMPLE(gate_up_e4m3, GateUpE4m3)
+SAMPLE(gate_up_e4m3_panel, GateUpE4m3Panel)
 #endif

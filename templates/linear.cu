@@ -15,7 +15,7 @@ template <class S, class Link> __device__ __forceinline__ void linear_stream(con
     float *out = (float *)a.p[4];
     const StreamDeal<row_tiles(S::n), Link::GRID, MOST> deal;
     const StreamShare share = deal();
-    const uint32_t thread = thread_index(), lane = thread % 32;
+    const uint32_t thread = thread_index();
     if constexpr (NEAR) {
         const uint32_t row = share.first * TILE_ROWS + thread;
         if (thread < share.n * TILE_ROWS && row < S::n) near.fetch_row(thread, row_scale + row);
@@ -26,7 +26,7 @@ template <class S, class Link> __device__ __forceinline__ void linear_stream(con
     ProductRows<S> rows;
     if constexpr (!Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
     const uint32_t *n_tokens = (const uint32_t *)a.p[5] + S::count;
-    stream_tiles<Stream<S::format, S::k, S::cols, S::groups>, S::round, Link>(
+    stream_tiles<Stream<S::format, S::x_e4m3 != 0, S::k, S::cols, S::groups>, S::round, Link>(
         a.p[1], deal,
         [&] {
             link.wait();
@@ -34,13 +34,9 @@ template <class S, class Link> __device__ __forceinline__ void linear_stream(con
             if constexpr (Link::WAITS) rows.open(a.p[0], a.p[7], a.p[8]);
             rows.make(n_tok);
             if constexpr (NEAR && !S::fold)
-                if (thread < n_tok) near.fetch_x(thread, act_meta(rows.row(thread), S::k));
-            StreamColumns<S::cols> columns;
-#pragma unroll
-            for (uint32_t c = 0; c < S::cols; c++) {
-                const uint32_t token = min(c * TILE_TOKENS + lane / 4, max(n_tok, 1u) - 1);
-                columns.row[c] = rows.row(token) + lane % 4 * 32;
-            }
+                if (thread < n_tok) near.fetch_x(thread, x_meta<S>(rows.row(thread)));
+            StreamColumns<S::cols, S::x_e4m3 != 0> columns;
+            columns.open(n_tok, [&](uint32_t t) { return rows.row(t); });
             return columns;
         },
         (float4 *)shared, [&] { prefetch_next<S::next_bytes>(a.p[9]); },
@@ -48,7 +44,7 @@ template <class S, class Link> __device__ __forceinline__ void linear_stream(con
             product_store<S>(
                 tile, c * TILE_TOKENS, read_again(n_tokens), sums,
                 NEAR ? near.row - deal().first * TILE_ROWS : row_scale, bias,
-                [&](uint32_t t) { return NEAR && !S::fold ? near.x + t : act_meta(rows.row(t), S::k); },
+                [&](uint32_t t) { return NEAR && !S::fold ? near.x + t : x_meta<S>(rows.row(t)); },
                 [&](uint32_t t) { return out + (uint64_t)t * S::out_stride; });
         });
 }
@@ -61,7 +57,7 @@ template <class S> __device__ void linear_panel(const Args<10> &a) {
         return [=, &a](uint32_t tile, uint32_t column, const float(&sums)[4]) {
             product_store<S>(
                 tile, column, n_tok, sums, (const float *)a.p[2], (const float *)a.p[3],
-                [&](uint32_t token) { return act_meta(x + (uint64_t)token * S::x_pitch, S::k); },
+                [&](uint32_t token) { return x_meta<S>(x + (uint64_t)token * S::x_pitch); },
                 [&](uint32_t token) { return out + (uint64_t)token * S::out_stride; });
             asm volatile("" ::: "memory"); // one after the other: registers are for sums
         };
@@ -71,7 +67,7 @@ template <class S> __device__ void linear_panel(const Args<10> &a) {
 template <class S> __device__ void linear(const Args<10> &a) {
     static_assert(S::format == FORMAT_NVFP4 || S::format == FORMAT_E4M3 || S::format == FORMAT_F16,
                   "weights are NVFP4, E4M3 or fp16 tiles");
-    static_assert(S::x_pitch >= act_pitch(S::k, false) && S::x_pitch % 16 == 0, "x is rows of activations");
+    static_assert(S::x_pitch >= x_pitch_least<S>() && S::x_pitch % 16 == 0, "x is rows of activations");
     if constexpr (S::tiled) {
         linear_panel<S>(a);
     } else {
@@ -83,8 +79,8 @@ template <class S> __device__ void linear(const Args<10> &a) {
 #ifndef INSTANCE
 struct LinearSample {
     static constexpr uint32_t n = 4096, k = 4096, out_stride = 4096, has_bias = 0, count = 0, x_pitch = 8208,
-                              next_bytes = 0, tiled = 0, cols = 1, groups = 2, round = 2, parts = 1,
-                              per_sm = 1, add = 0, norm = 0, fold = 0;
+                              x_e4m3 = 0, next_bytes = 0, tiled = 0, cols = 1, groups = 2, round = 2,
+                              parts = 1, per_sm = 1, add = 0, norm = 0, fold = 0;
     static constexpr Format format = FORMAT_NVFP4;
     static constexpr float softcap = 0, eps = 0;
     static constexpr uint32_t threads = 512, shared_bytes = 8192;
@@ -117,6 +113,25 @@ struct LinearSamplePanelHead : LinearSample {
                               shared_bytes = 32768;
     static constexpr Format format = FORMAT_F16;
 };
+template <class S> struct LinearW4a8 : S {
+    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(S::k);
+    static constexpr uint32_t shared_bytes = S::tiled ? S::shared_bytes / 2 : S::shared_bytes;
+};
+using LinearW4a8Few = LinearW4a8<LinearSample>;
+struct LinearW4a8Sixteen : LinearW4a8Few {
+    static constexpr uint32_t cols = 2, shared_bytes = 16384;
+};
+using LinearW4a8Odd = LinearW4a8<LinearSampleOdd>;
+using LinearW4a8Parts = LinearW4a8<LinearSampleParts>;
+struct LinearW4a8PanelHalf : LinearW4a8<LinearSamplePanel> {
+    static constexpr uint32_t cols = 4, shared_bytes = 16384;
+};
+struct LinearW4a8Panel : LinearW4a8PanelHalf {
+    static constexpr uint32_t cols = 8, groups = 8, threads = 256, shared_bytes = 32768;
+};
+struct LinearW4a8Fold : LinearW4a8<LinearSampleFold> {
+    static constexpr uint32_t shared_bytes = 16384 + 2 * x_pitch;
+};
 struct LinearSampleE4m3 : LinearSampleHead {
     static constexpr Format format = FORMAT_E4M3;
 };
@@ -143,6 +158,13 @@ SAMPLE(linear_sample_odd, LinearSampleOdd)
 SAMPLE(linear_sample_panel, LinearSamplePanel)
 SAMPLE(linear_sample_parts, LinearSampleParts)
 SAMPLE(linear_sample_panel_head, LinearSamplePanelHead)
+SAMPLE(linear_w4a8, LinearW4a8Few)
+SAMPLE(linear_w4a8_sixteen, LinearW4a8Sixteen)
+SAMPLE(linear_w4a8_odd, LinearW4a8Odd)
+SAMPLE(linear_w4a8_fold, LinearW4a8Fold)
+SAMPLE(linear_w4a8_panel, LinearW4a8Panel)
+SAMPLE(linear_w4a8_parts, LinearW4a8Parts)
+SAMPLE(linear_w4a8_panel_half, LinearW4a8PanelHalf)
 SAMPLE(linear_sample_e4m3, LinearSampleE4m3)
 SAMPLE(linear_sample_e4m3_one, LinearSampleE4m3One)
 SAMPLE(linear_sample_panel_e4m3, LinearSamplePanelE4m3)

@@ -25,7 +25,7 @@ __device__ __forceinline__ void moe_down_item(const Args<7> &a, const ExpertItem
                              [&](uint32_t tile, uint32_t column, const float(&sums)[4]) {
                                  product_store<Store>(
                                      tile, column, n, sums, row_scale, nullptr,
-                                     [&](uint32_t c) { return act_meta(x_row(c), S::k); }, out_row);
+                                     [&](uint32_t c) { return x_meta<S>(x_row(c)); }, out_row);
                              });
 }
 
@@ -41,12 +41,18 @@ template <class S> __device__ void moe_down(const Args<7> &a) {
 #ifndef INSTANCE
 struct MoeDownSample {
     static constexpr uint32_t experts = 128, topk = 8, n = 2048, k = 768, x_pitch = act_pitch(768, false),
-                              each = 1, tiled = 0, cols = 1, groups = 2, round = 8, per_sm = 1, threads = 512,
-                              shared_bytes = 8 * 4096;
+                              x_e4m3 = 0, each = 1, tiled = 0, cols = 1, groups = 2, round = 8, per_sm = 1,
+                              threads = 512, shared_bytes = 8 * 4096;
     static constexpr Format format = FORMAT_NVFP4;
 };
 struct MoeDownSamplePanel : MoeDownSample {
     static constexpr uint32_t tiled = 1, cols = 8, groups = 8, round = 1, threads = 256, shared_bytes = 65536;
+};
+struct MoeDownE4m3 : MoeDownSample {
+    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(768);
+};
+struct MoeDownE4m3Panel : MoeDownSamplePanel {
+    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(768), shared_bytes = 32768;
 };
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \
@@ -55,4 +61,6 @@ struct MoeDownSamplePanel : MoeDownSample {
     }
 SAMPLE(moe_down_sample, MoeDownSample)
 SAMPLE(moe_down_sample_panel, MoeDownSamplePanel)
+SAMPLE(moe_down_e4m3, MoeDownE4m3)
+SAMPLE(moe_down_e4m3_panel, MoeDownE4m3Panel)
 #endif

@@ -16,13 +16,13 @@ __device__ __forceinline__ void moe_gate_up_item(const Args<7> &a, const ExpertI
     const auto out_row = [&](uint32_t c) { return out + (uint64_t)item.pair(c) * S::out_pitch; };
     if (block == 0)
         for (uint32_t i = threadIdx.x; i < n * STAGE_COLS; i += S::threads)
-            product_end_row<S>(act_meta(x_row(i / STAGE_COLS), S::k), out_row(i / STAGE_COLS), w_bound,
+            product_end_row<S>(x_meta<S>(x_row(i / STAGE_COLS)), out_row(i / STAGE_COLS), w_bound,
                                i % STAGE_COLS);
     expert_product<S, TILES>(w, block, n, shared, x_row,
                              [&](uint32_t tile, uint32_t column, const float(&sums)[4]) {
                                  product_store_gated<S>(
                                      tile, column, n, sums, row_scale, row_scale + S::f, w_bound,
-                                     [&](uint32_t c) { return act_meta(x_row(c), S::k); }, out_row);
+                                     [&](uint32_t c) { return x_meta<S>(x_row(c)); }, out_row);
                              });
 }
 
@@ -39,13 +39,19 @@ template <class S> __device__ void moe_gate_up(const Args<7> &a) {
 #ifndef INSTANCE
 struct MoeGateUpSample {
     static constexpr uint32_t experts = 128, topk = 8, f = 768, k = 2048, x_pitch = act_pitch(2048, false),
-                              out_pitch = act_pitch(768, false), tiled = 0, cols = 1, groups = 2, round = 6,
-                              per_sm = 1, threads = 512, shared_bytes = 6 * 4096;
+                              x_e4m3 = 0, out_pitch = act_pitch(768, false), tiled = 0, cols = 1, groups = 2,
+                              round = 6, per_sm = 1, threads = 512, shared_bytes = 6 * 4096;
     static constexpr Format format = FORMAT_NVFP4;
     static constexpr Act act = ACT_SILU;
 };
 struct MoeGateUpSamplePanel : MoeGateUpSample {
     static constexpr uint32_t tiled = 1, cols = 8, groups = 8, round = 1, threads = 256, shared_bytes = 65536;
+};
+struct MoeGateUpE4m3 : MoeGateUpSample {
+    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(2048);
+};
+struct MoeGateUpE4m3Panel : MoeGateUpSamplePanel {
+    static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(2048), shared_bytes = 32768;
 };
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads, S::per_sm)                                      \
@@ -54,4 +60,6 @@ struct MoeGateUpSamplePanel : MoeGateUpSample {
     }
 SAMPLE(moe_gate_up_sample, MoeGateUpSample)
 SAMPLE(moe_gate_up_sample_panel, MoeGateUpSamplePanel)
+SAMPLE(moe_gate_up_e4m3, MoeGateUpE4m3)
+SAMPLE(moe_gate_up_e4m3_panel, MoeGateUpE4m3Panel)
 #endif

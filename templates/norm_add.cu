@@ -57,17 +57,19 @@ __device__ __forceinline__ void norm_add_row(const Args<7> &a, NormRow<S> &row, 
         if constexpr (!Row::EARLY) Row::Share::load((const float *)a.p[3], row.values.w);
         const RowStats all = block_stats<S::threads>(row.values.stats(), partials, turn);
         turn ^= 1;
-        row.values.template store<S::wide != 0>((uint8_t *)a.p[4] + (uint64_t)token * S::out_pitch, all,
-                                                S::eps);
+        constexpr RowForm FORM = S::e4m3 ? ROW_E4M3 : S::wide ? ROW_WIDE : ROW_HALVES;
+        row.values.template store<FORM>((uint8_t *)a.p[4] + (uint64_t)token * S::out_pitch, all, S::eps);
     }
 }
 
 // By the first S::threads threads of the block.
 template <class S> __device__ __forceinline__ void norm_add_rows(const Args<7> &a) {
     static_assert(S::hidden % 4 == 0, "rows are moved 16 bytes at a time");
+    static_assert(!S::e4m3 || !S::wide, "a row that is read as floats is not quantised");
     static_assert(S::has_branch || !S::has_post, "only a branch is normed before it is added");
-    static_assert(!S::has_out ||
-                      (S::out_pitch >= act_pitch(S::hidden, S::wide != 0) && S::out_pitch % 16 == 0),
+    static_assert(!S::has_out || (S::out_pitch >= (S::e4m3 ? e4m3_pitch(S::hidden)
+                                                           : act_pitch(S::hidden, S::wide != 0)) &&
+                                  S::out_pitch % 16 == 0),
                   "out is rows of activations");
     __shared__ BlockPartials partials;
     NormRow<S> row;
@@ -89,7 +91,7 @@ template <class S> __device__ void norm_add(const Args<7> &a) { norm_add_rows<S>
 #ifndef INSTANCE
 struct NormAddQwen3 { // 8B
     static constexpr uint32_t hidden = 4096, has_branch = 1, has_post = 0, has_out = 1, count = 0,
-                              out_pitch = 8208, wide = 0, next_bytes = 7500032, threads = 512,
+                              out_pitch = 8208, wide = 0, e4m3 = 0, next_bytes = 7500032, threads = 512,
                               shared_bytes = 0;
     static constexpr float eps = 1e-6f;
 };
@@ -108,6 +110,9 @@ struct NormAddAlone : NormAddQwen3 {
 struct NormAddLarge : NormAddQwen3 {
     static constexpr uint32_t hidden = 16384, has_post = 1, out_pitch = 32784, threads = 512;
 };
+struct NormAddE4m3 : NormAddQwen3 {
+    static constexpr uint32_t e4m3 = 1, out_pitch = e4m3_pitch(4096);
+};
 #define SAMPLE(name, S)                                                                                      \
     extern "C" __global__ void __launch_bounds__(S::threads) name(const __grid_constant__ Args<7> args) {    \
         norm_add<S>(args);                                                                                   \
@@ -118,4 +123,5 @@ SAMPLE(norm_add_routed, NormAddRouted)
 SAMPLE(norm_add_first, NormAddFirst)
 SAMPLE(norm_add_alone, NormAddAlone)
 SAMPLE(norm_add_large, NormAddLarge)
+SAMPLE(norm_add_e4m3, NormAddE4m3)
 #endif

@@ -439,6 +439,21 @@ static bool read_arg(Builder *b, Op op, Cursor *c, Args *args) {
     return true;
 }
 
+// The quantised rows of x: those of an earlier linear of the layer that reads x, or new ones.
+static ValueId quantized(Builder *b, ValueId x, Span at) {
+    const Graph *g = b->graph;
+    for (NodeId i = g->n_nodes; i-- > 0 && g->nodes[i].layer == b->layer.index;)
+        if (g->nodes[i].op == OP_quantize_rows && g->nodes[i].inputs[0] == x) return g->nodes[i].result;
+    return graph_add(b->graph, OP_quantize_rows, &x, 1, NULL, 0, b->layer.index, b->origin, at, b->diags);
+}
+
+// A linear of NVFP4 weights reads quantised rows when the recipe says so.
+static bool quantize_input(Builder *b, Op op, Args *args, Span at) {
+    bool linear = (op == OP_linear || op == OP_expert_linear) && args->n_inputs >= 2;
+    if (!b->in->a8 || !linear || b->graph->values[args->inputs[1]].type.dtype != DT_NVFP4) return true;
+    return (args->inputs[0] = quantized(b, args->inputs[0], at)) != NO_ID;
+}
+
 // `name` has been read and a parenthesis follows.
 static bool build_call(Builder *b, Cursor *c, Str name, size_t begin, ValueId *out) {
     Args args = {0};
@@ -455,6 +470,7 @@ static bool build_call(Builder *b, Cursor *c, Str name, size_t begin, ValueId *o
     }
     c->pos++;
     c->depth--;
+    if (!quantize_input(b, op, &args, here(c, begin, c->pos))) return false;
     *out = graph_add(b->graph, op, args.inputs, args.n_inputs, args.attrs, args.n_attrs, b->layer.index,
                      b->origin, here(c, begin, c->pos), b->diags);
     return *out != NO_ID;

@@ -22,6 +22,7 @@ typedef struct {
     WeightSource *source;
     bool random;          // declare weights to the source instead of expecting them there
     WeightFormat linears; // of random decoder linears
+    bool a8;              // activations of NVFP4 linears are quantised (recipe: gemm: w4a8)
     Source *place;        // where errors about tensors point: the checkpoint
     BuilderHead *head;    // NULL: as it is
 } BuilderInput;

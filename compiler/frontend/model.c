@@ -140,6 +140,7 @@ static bool build_graph(Arena *a, Model *m, ModelOptions o, Diags *d) {
     place->name = m->dir;
     BuilderInput in = {.config = &m->config, .source = m->source, .random = o.random_weights, .place = place};
     in.linears = strcmp(m->recipe.quantize, "none") ? WF_NVFP4 : WF_BF16;
+    in.a8 = !strcmp(m->recipe.gemm, "w4a8");
     m->head = (BuilderHead){.id = NO_ID};
     bool quantize = strcmp(m->recipe.head, "bf16") != 0;
     m->head.format = strcmp(m->recipe.head, "fp8") ? WF_NVFP4 : WF_E4M3;

@@ -5,7 +5,9 @@
 
 #include "compiler/ir/eval_internal.h"
 #include "compiler/passes/fuse.h"
+#include "runtime/base/fp.h"
 #include "runtime/base/num.h"
+#include "templates/lib/abi.h"
 
 // ---- leaves and results --------------------------------------------------------------------------------
 
@@ -165,6 +167,21 @@ bool eval_gate_up(EvalCall *c) {
 
 bool eval_act_mul(EvalCall *c) {
     act_mul(c->in[0], node_name(c->node, "act"), eval_rows(c, 0), eval_last(c, 0) / 2, c->out[0]);
+    return true;
+}
+
+bool eval_quantize_rows(EvalCall *c) {
+    uint64_t rows = eval_rows(c, 0), n = eval_last(c, 0);
+    const float *x = c->in[0];
+    float *out = c->out[0];
+    for (uint64_t r = 0; r < rows; r++, x += n, out += n) {
+        uint32_t bits = 0; // as integers: a NaN is the largest
+        for (uint64_t i = 0; i < n; i++) bits = MAX(bits, f32_bits(x[i]) & 0x7FFFFFFF);
+        float most = f32_from_bits(bits);
+        bool none = most < QUANTIZE_LEAST;
+        float inverse = none ? 0 : QUANTIZE_MOST / most, scale = none ? 0 : most / QUANTIZE_MOST;
+        for (uint64_t i = 0; i < n; i++) out[i] = e4m3_to_f32(f32_to_e4m3(x[i] * inverse)) * scale;
+    }
     return true;
 }
 

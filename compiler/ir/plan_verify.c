@@ -157,6 +157,7 @@ static const struct {
     {"D", {"head_dim", NULL}},
     {"Hq", {"heads", NULL}},
     {"Hkv", {"kv_heads", NULL}},
+    {"j", {"rows_each", NULL}},
 };
 
 static bool spec_value(const PlanKernel *k, const char *key, uint64_t *out) {
@@ -449,6 +450,7 @@ bool plan_verify(const Plan *p, Diags *d) {
     Verify v = {.p = p, .d = d};
     check_kernels(&v);
     check_weights(&v);
+    if (!p->n_programs) wrong(&v, "there is no program");
     bool programs = check_programs(&v);
     for (uint32_t i = 0; i < p->n_buffers; i++) check_buffer(&v, i);
     if (is_placed(&v)) check_placement(&v);

@@ -1,5 +1,6 @@
 // absorb: on a GPU, what one step takes over from its neighbour. A branch is added to the residual by the
-// product that makes it, and a product may norm its own rows, so that small batches need no launch for it.
+// product that makes it, a norm quantises what it writes, and a product may norm its own rows, so that small
+// batches need no launch for it.
 #include "compiler/passes/plan_work.h"
 
 static SpecField *field_of(Step *s, const char *key) {
@@ -21,6 +22,7 @@ static bool is_step(const Step *s, const char *template_) {
 // Places of arguments in templates.def.
 enum { NORM_RESIDUAL, NORM_BRANCH, NORM_W = 3, NORM_OUT };
 enum { LINEAR_OUT = 4, COMBINE_OUT = 2 };
+enum { QUANTIZE_X, QUANTIZE_OUT };
 
 // The argument in which `maker` gives value v and nothing beside it, to the one who reads it; NULL: none.
 static Operand *sole_result(const PlanWork *w, Step *maker, ValueId v) {
@@ -47,6 +49,20 @@ static void absorb_branch(const PlanWork *w, Step *maker, Step *norm) {
     norm->read_per_row -= row, norm->write_per_row -= row;
 }
 
+// quantize_rows of what a norm gives to it alone: the norm writes quantised rows. False: it does not.
+static bool absorb_quantize(const PlanWork *w, Step *norm, const Step *quantize) {
+    if (!is_step(quantize, "quantize_rows") || !is_step(norm, "norm_add") || !field_u(norm, "has_out"))
+        return false;
+    ValueId x = quantize->args[QUANTIZE_X].id;
+    if (norm->args[NORM_OUT].id != x || w->uses[x] != 1 || field_u(norm, "wide")) return false;
+    norm->args[NORM_OUT] = quantize->args[QUANTIZE_OUT];
+    field_of(norm, "e4m3")->u = 1;
+    field_of(norm, "out_pitch")->u = field_u(quantize, "out_pitch");
+    norm->write_per_row += quantize->write_per_row;
+    norm->write_per_row -= 4 * field_u(norm, "hidden");
+    return true;
+}
+
 // A norm for one product alone, which comes next: the product could make its rows of x itself.
 static void absorb_norm(const PlanWork *w, uint32_t at, Step *product) {
     const Step *norm = &w->steps[at];
@@ -69,6 +85,7 @@ bool pass_absorb(Plan *p, const PassContext *c, Diags *d) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < w->n_steps; i++) {
         Step *s = &w->steps[i];
+        if (n && absorb_quantize(w, &w->steps[n - 1], s)) continue;
         if (n) absorb_branch(w, &w->steps[n - 1], s);
         bool nothing = is_step(s, "norm_add") && !field_u(s, "has_branch") && !field_u(s, "has_out");
         if (!nothing) w->steps[n++] = *s;

@@ -29,7 +29,10 @@ static bool fits_chain(const Plan *p, const PlanLaunch *l) {
     if (is_product(k))
         return !field(k, "tiled")->u && !strcmp(field(k, "format")->n, "nvfp4") &&
                l->args[PRODUCT_WORK].kind == ADA_ARG_BUFFER;
-    return !strcmp(k->template_, "norm_add") || !strcmp(k->template_, "rope_write");
+    static const char *const others[] = {"norm_add", "rope_write", "quantize_rows"};
+    for (size_t i = 0; i < COUNT_OF(others); i++)
+        if (!strcmp(k->template_, others[i])) return true;
+    return false;
 }
 
 static bool same_part(const PlanKernel *a, const PlanKernel *b) {

@@ -95,6 +95,8 @@ typedef struct PlanWork {
 
 // Bytes of a row of k values as linears read it: f32, or on a GPU the act row of templates/lib/args.cuh.
 uint64_t act_row_bytes(const Target *t, uint64_t k, bool wide);
+// Bytes of a quantised row of k values: f32, or on a GPU the E4M3 row of templates/lib/args.cuh.
+uint64_t e4m3_row_bytes(const Target *t, uint64_t k);
 // Whether linears read this value, and whoever makes it writes act rows (schedule.c).
 bool value_is_act(const PlanWork *w, ValueId v);
 // The buckets of each kind of program, ascending (bucket.c).

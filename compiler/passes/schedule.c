@@ -35,6 +35,7 @@ bool value_is_act(const PlanWork *w, ValueId v) {
     case OP_rms_norm:
     case OP_gate_up:
     case OP_act_mul:
+    case OP_quantize_rows:
     case OP_paged_attention:
     case OP_expert_gate_up: return true;
     case OP_gather_rows: return value_is_act(w, n->inputs[0]);
@@ -49,7 +50,9 @@ static uint64_t value_row_bytes(const Schedule *s, ValueId v) {
     uint64_t all = 1, k = (uint64_t)t.dim[t.rank - 1];
     for (uint32_t i = 1; i < t.rank; i++) all *= (uint64_t)t.dim[i];
     if (!value_is_act(s->w, v)) return 4 * all;
-    bool experts = value_node(s->w->graph, v)->op == OP_expert_gate_up && t.rank == 3;
+    Op op = value_node(s->w->graph, v)->op;
+    if (op == OP_quantize_rows) return all / k * e4m3_row_bytes(s->c->target, k);
+    bool experts = op == OP_expert_gate_up && t.rank == 3;
     return experts ? all / k * act_row_bytes(s->c->target, k, false)
                    : act_row_bytes(s->c->target, all, s->w->wide[v]);
 }

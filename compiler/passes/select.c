@@ -76,11 +76,17 @@ uint64_t act_row_bytes(const Target *t, uint64_t k, bool wide) {
     return 2 * round_up(k, 64) + 16 + (wide ? round_up(4 * k, 16) : 0);
 }
 
+uint64_t e4m3_row_bytes(const Target *t, uint64_t k) { return t->half_rows ? round_up(k, 64) + 16 : 4 * k; }
+
 static bool is_gpu(const Select *s) { return s->c->target->half_rows; }
+
+static bool is_quantized(const Select *s, ValueId v) { return def(s, v)->op == OP_quantize_rows; }
 
 // The x_pitch or out_pitch of an act value; rows of the host stand end to end.
 static uint64_t act_pitch(const Select *s, ValueId v, uint64_t k) {
-    return is_gpu(s) ? act_row_bytes(s->c->target, k, s->w->wide[v]) : 0;
+    if (!is_gpu(s)) return 0;
+    return is_quantized(s, v) ? e4m3_row_bytes(s->c->target, k)
+                              : act_row_bytes(s->c->target, k, s->w->wide[v]);
 }
 
 static void take(Step *t, Operand o) {
@@ -121,6 +127,12 @@ static uint64_t row_bytes(const Select *s, ValueId v) {
     uint64_t n = sizeof(float);
     for (uint32_t i = 1; i < t.rank; i++) n *= (uint64_t)t.dim[i];
     return n;
+}
+
+// The rows that a product reads: their pitch and form.
+static void field_x(Select *s, Step *t, ValueId x) {
+    field_u(t, "x_pitch", act_pitch(s, x, last(s, x)));
+    field_u(t, "x_e4m3", is_gpu(s) && is_quantized(s, x));
 }
 
 // Costs of a matrix product of x and weight w into `out`.
@@ -197,6 +209,8 @@ static bool lower_softcap(Select *s, const Node *n) {
 static bool lower_linear_f32(Select *s, const Node *n, Step *t) {
     const Node *cap = softcap_of(s, n->result), *join = only_user(s, n->result, OP_join);
     bool bias = n->n_inputs == 3;
+    if (is_quantized(s, n->inputs[0]))
+        return refuse(s, n, "a router of NVFP4 weights with `gemm: w4a8`: it chooses by activations in fp32");
     take(t, value(n->inputs[0]));
     take(t, weight(s, n->inputs[1]));
     take(t, bias ? weight(s, n->inputs[2]) : none);
@@ -242,7 +256,7 @@ static bool lower_linear(Select *s, const Node *n) {
     field_u(t, "has_bias", bias);
     field_f(t, "softcap", cap ? node_real(cap, "cap") : 0);
     field_u(t, "count", t->count);
-    field_u(t, "x_pitch", act_pitch(s, n->inputs[0], last(s, n->inputs[0])));
+    field_x(s, t, n->inputs[0]);
     field_u(t, "add", 0);
     absorbed_later(t);
     field_u(t, "next_bytes", 0);
@@ -280,6 +294,7 @@ static bool norm_add_step(Select *s, const Node *n, const NormAdd *a) {
     field_u(t, "count", t->count);
     field_u(t, "out_pitch", out ? act_pitch(s, a->out, last(s, a->residual)) : 0);
     field_u(t, "wide", out && s->w->wide[a->out]);
+    field_u(t, "e4m3", 0);
     field_u(t, "next_bytes", 0);
     uint64_t row = row_bytes(s, a->residual);
     t->read_per_row = row * (1 + branch);
@@ -331,7 +346,7 @@ static bool lower_gate_up(Select *s, const Node *n) {
     field_u(t, "k", last(s, n->inputs[0]));
     field_n(t, "format", format_of(s, n->inputs[1]));
     field_n(t, "act", node_name(n, "act"));
-    field_u(t, "x_pitch", act_pitch(s, n->inputs[0], last(s, n->inputs[0])));
+    field_x(s, t, n->inputs[0]);
     field_u(t, "out_pitch", act_pitch(s, n->result, last(s, n->result)));
     absorbed_later(t);
     field_u(t, "next_bytes", 0);
@@ -479,7 +494,7 @@ static bool lower_expert_gate_up(Select *s, const Node *n) {
     field_u(t, "k", last(s, n->inputs[0]));
     field_n(t, "format", format_of(s, n->inputs[1]));
     field_n(t, "act", node_name(n, "act"));
-    field_u(t, "x_pitch", act_pitch(s, n->inputs[0], last(s, n->inputs[0])));
+    field_x(s, t, n->inputs[0]);
     field_u(t, "out_pitch", act_pitch(s, n->result, last(s, n->result)));
     cost_experts(s, t, n->inputs[0], n->inputs[1], n->inputs[2], n->result);
     return true;
@@ -500,7 +515,7 @@ static void moe_down_step(Select *s, const Node *n, const Node *e, ValueId weigh
     field_u(t, "n", last(s, out));
     field_u(t, "k", last(s, e->inputs[0]));
     field_n(t, "format", format_of(s, e->inputs[1]));
-    field_u(t, "x_pitch", act_pitch(s, e->inputs[0], last(s, e->inputs[0])));
+    field_x(s, t, e->inputs[0]);
     field_u(t, "each", weights == NO_ID);
     cost_experts(s, t, e->inputs[0], e->inputs[1], e->inputs[2], out);
 }
@@ -547,6 +562,27 @@ static bool lower_gather_rows(Select *s, const Node *n) {
     return true;
 }
 
+static bool lower_quantize_rows(Select *s, const Node *n) {
+    ValueId x = n->inputs[0];
+    if (def(s, x)->op == OP_merge_heads) x = def(s, x)->inputs[0];
+    if (!value_is_act(s->w, x)) return refuse(s, n, "what makes its input writes no rows for linears");
+    Type type = type_of(s, n->result);
+    uint64_t k = last(s, n->result), rows = type.rank == 3 ? (uint64_t)type.dim[1] : 1;
+    Step *t = node_step(s, n, "quantize_rows");
+    take(t, value(n->inputs[0]));
+    take(t, value(n->result));
+    take(t, role(ADA_ROLE_COUNTS));
+    field_u(t, "k", k);
+    field_u(t, "rows_each", rows);
+    field_u(t, "count", t->count);
+    field_u(t, "x_pitch", act_pitch(s, n->inputs[0], k));
+    field_u(t, "out_pitch", act_pitch(s, n->result, k));
+    t->read_per_row = rows * act_row_bytes(s->c->target, k, false);
+    t->write_per_row = rows * e4m3_row_bytes(s->c->target, k);
+    t->flops_per_row = 4 * rows * k;
+    return true;
+}
+
 static bool lower_collective(Select *s, const Node *n) {
     Step *t = node_step(s, n, NULL);
     t->kind = n->op == OP_all_reduce ? ADA_LAUNCH_ALL_REDUCE : ADA_LAUNCH_ALL_GATHER;
@@ -587,6 +623,7 @@ static bool lower(Select *s, const Node *n) {
     case OP_expert_linear: return lower_expert_linear(s, n);
     case OP_combine: return lower_combine(s, n);
     case OP_gather_rows: return lower_gather_rows(s, n);
+    case OP_quantize_rows: return lower_quantize_rows(s, n);
     case OP_all_reduce:
     case OP_all_gather: return lower_collective(s, n);
     default: return refuse(s, n, "it stands where no fused kernel takes it");

@@ -39,7 +39,8 @@ static Want want_of_input(const Shard *s, const Node *n, uint32_t input) {
     case OP_gelu_tanh:
     case OP_softcap:
     case OP_scale:
-    case OP_mul: return s->want[n->result];
+    case OP_mul:
+    case OP_quantize_rows: return s->want[n->result];
     case OP_output: return (Want){WANT_LOGITS, 0};
     default: return (Want){WANT_WHOLE, 0};
     }
@@ -288,6 +289,7 @@ static bool shard_node(Shard *s, const Node *n) {
     case OP_rms_norm:
     case OP_rope:
     case OP_merge_heads:
+    case OP_quantize_rows: // a share of a row has a scale of its own
     case OP_gather_rows: return shard_local(s, n);
     default: break;
     }

@@ -9,14 +9,17 @@ enum {
     PAGE_KEYS = 64,
     GROUP_MAX = 16, // heads of a group are rows of one mma
     DIM_MAX = 256,
-    PARTS = 128, // of a sequence, about
+    PARTS = 128,    // of a sequence, about
+    PART_PAGES = 8, // at least
     FEW_TOKENS = 64,
-    FEW_THREADS = 256,
+    FEW_WARPS = 8,
     MANY_WARPS = 4,
     MANY_ROWS = 64
 };
 #define LIKELY_KEYS 1024 // that a token sees, for predictions
 #define FEW_US      7.3 // of the decode form: first keys arrive, maxima and probabilities go round, parts merge
+#define WAVE_US     2.5  // of it, when blocks take another item
+#define NARROW_US   0.6  // four warps have twice the columns of O each
 #define FEW_SHARE   0.62 // of the memory's rate that it reaches
 #define MANY_US     4.0  // first keys of the prefill form
 #define PAGE_US     1.4  // a warp of it, a page of head_dim 128
@@ -50,21 +53,27 @@ static bool shape_of(const KernelAsk *ask, KernelAnswer *out, Shape *s) {
 
 // Parts that a token's keys may lie in.
 static uint64_t parts_max(const Shape *s) {
-    uint64_t pages = 8;
+    uint64_t pages = PART_PAGES;
     while (div_up(s->pages, pages) > PARTS) pages *= 2;
     return div_up(s->pages, pages) + 1;
 }
 
-static void few(const Target *t, const KernelAsk *ask, KernelAnswer *out, const Shape *s) {
+// Eight warps an item, or four and two items an SM: that form holds registers for up to 128 columns of 8
+// heads.
+static void few(const Target *t, const KernelAsk *ask, KernelAnswer *out, const Shape *s, uint32_t warps) {
     uint64_t parts = parts_max(s), left = parts * s->group * (s->dim + 2) * sizeof(float);
     uint64_t items = ask->bucket * s->kv_heads * parts;
-    KernelChoice c = {.threads = FEW_THREADS, .work_bytes = COUNTER_BYTES + ask->bucket * s->kv_heads * left};
-    c.grid = (uint32_t)(ask_u(ask, "next_bytes") ? t->units : MIN(items, t->units));
+    uint32_t per_sm = FEW_WARPS / warps;
+    KernelChoice c = {.threads = warps * 32, .work_bytes = COUNTER_BYTES + ask->bucket * s->kv_heads * left};
+    c.grid = (uint32_t)(ask_u(ask, "next_bytes") ? t->units : MIN(items, (uint64_t)t->units * per_sm));
     choice_add(&c, "tiled", 0);
-    choice_add(&c, "per_sm", 1);
+    choice_add(&c, "per_sm", per_sm);
     double keys = (double)MIN((uint64_t)LIKELY_KEYS, s->pages * PAGE_KEYS);
     double bytes = ask->bucket * keys * (double)(s->kv_heads * s->dim) * 2;
-    c.predicted_us = t->launch_us + FEW_US + bytes / (t->dram_gbs * 1e3 * FEW_SHARE);
+    uint64_t likely = ask->bucket * s->kv_heads * div_up((uint64_t)keys, PART_PAGES * PAGE_KEYS);
+    double waves = (double)div_up(likely, (uint64_t)t->units * per_sm);
+    c.predicted_us = t->launch_us + FEW_US + bytes / (t->dram_gbs * 1e3 * FEW_SHARE) + (waves - 1) * WAVE_US +
+                     (per_sm > 1 ? NARROW_US : 0);
     cuda_consider(t, ask, out, &c);
 }
 
@@ -89,7 +98,9 @@ void cuda_attention(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
     Shape s;
     if (!shape_of(ask, out, &s)) return;
     if (ask->bucket <= FEW_TOKENS)
-        few(t, ask, out, &s);
+        for (uint32_t warps = FEW_WARPS; warps >= FEW_WARPS / 2; warps /= 2) {
+            if (warps == FEW_WARPS || (s.dim <= 128 && s.group <= 8)) few(t, ask, out, &s, warps);
+        }
     else
         many(t, ask, out, &s);
 }

@@ -24,6 +24,7 @@ static const struct {
     {"moe_down", cuda_moe_down},
     {"moe_combine", cuda_moe_combine},
     {"gather_rows", cuda_gather_rows},
+    {"quantize_rows", cuda_quantize_rows},
     {"sample", cuda_sample},
     {"advance", cuda_advance},
 };

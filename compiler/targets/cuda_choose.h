@@ -10,8 +10,8 @@ typedef void CudaCandidates(const Target *t, const KernelAsk *ask, KernelAnswer 
 CudaCandidates cuda_linear, cuda_gate_up, cuda_moe_gate_up, cuda_moe_down; // cuda_linear.c
 CudaCandidates cuda_attention;                                             // cuda_attention.c
 CudaCandidates cuda_embed, cuda_norm_add, cuda_linear_f32, cuda_act_mul, cuda_rope_write, cuda_moe_route,
-    cuda_moe_combine, cuda_gather_rows, cuda_advance; // cuda_rows.c
-CudaCandidates cuda_sample;                           // cuda_sample.c
+    cuda_moe_combine, cuda_gather_rows, cuda_quantize_rows, cuda_advance; // cuda_rows.c
+CudaCandidates cuda_sample;                                               // cuda_sample.c
 
 uint64_t ask_u(const KernelAsk *ask, const char *key); // a field of the spec; CHECKs that it is there
 double ask_f(const KernelAsk *ask, const char *key);

@@ -27,7 +27,11 @@ enum {
 #define PANEL_STAGE_US   0.0079 // one SM, one stage of a row tile for 8 tokens, in a block of 12 warps
 #define PANEL_LEAST_US   0.38   // a stage of a block, however small
 #define PART_US          3.0    // the last block adds what the others left
-#define FITTED_GHZ       1.98
+// What E4M3 rows add, by the instructions that ptxas makes (scales are multiplied in fp32, a quad trades its
+// codes): not measured. The second of a pair: where the products are emulated.
+#define E4M3_STREAM_US(native) ((native) ? 0.0071 : 0.0129) // one SM, one stage of the decode form
+#define E4M3_PANEL_US(native)  ((native) ? 0.0022 : 0.0059) // one SM, one stage of a row tile for 8 tokens
+#define FITTED_GHZ             1.98
 
 #define L2_BYTES_PER_CLOCK 21 // of an SM, all of them reading the same rows
 
@@ -37,11 +41,14 @@ typedef struct {
     KernelAnswer *out;
     uint64_t tiles, stages, stage_bytes;
     double clock; // factor of times that count instructions
+    bool x_e4m3;  // rows of x
 } Product;
 
 static Product product_of(const Target *t, const KernelAsk *ask, KernelAnswer *out, uint64_t tiles) {
-    Product p = {t, ask, out, tiles, div_up(ask_u(ask, "k"), STAGE_COLS), 0, FITTED_GHZ / t->clock_ghz};
+    Product p = {.t = t, .ask = ask, .out = out, .tiles = tiles, .x_e4m3 = ask_u(ask, "x_e4m3") != 0};
+    p.stages = div_up(ask_u(ask, "k"), STAGE_COLS);
     p.stage_bytes = ask_is(ask, "format", "nvfp4") ? 576 : ask_is(ask, "format", "e4m3") ? 1024 : 2048;
+    p.clock = FITTED_GHZ / t->clock_ghz;
     return p;
 }
 
@@ -50,10 +57,11 @@ static double memory_us(const Product *p, double bytes) {
     return bytes / (p->t->dram_gbs / p->t->units * 1e3);
 }
 
-// fp16 products with fp32 sums: the tensor cores' own limit.
+// Products with fp32 sums: the tensor cores' own limit.
 static double tensor_us(const Product *p, double tile_cols) {
     double flops = tile_cols * TILE_ROWS * STAGE_COLS * 8 * 2;
-    return flops / (p->t->tflops_acc32 / p->t->units * 1e6);
+    double rate = p->t->tflops_acc32 * (p->x_e4m3 ? p->t->e4m3_rate : 1);
+    return flops / (rate / p->t->units * 1e6);
 }
 
 static void schedule(KernelChoice *c, uint32_t tiled, uint32_t cols, uint32_t groups, uint32_t round) {
@@ -86,10 +94,12 @@ static uint32_t stream_round(const Target *t, uint64_t per_block, uint32_t cols,
 // rows: of x that every block reads.
 static double stream_us(const Product *p, uint64_t per_block, uint32_t cols, uint32_t rows) {
     double stages = (double)(per_block * p->stages);
-    double work = stages * (STREAM_STAGE_US + STREAM_TOKENS_US * (cols - 1)) * p->clock;
-    if (p->stage_bytes > 576) work *= 0.7; // nothing to unpack
-    double rows_bytes =
-        (double)(cols == 1 ? rows - 1 : 0) * (double)p->stages * STAGE_COLS * 2; // else in `work`
+    double stage = STREAM_STAGE_US + STREAM_TOKENS_US * (cols - 1);
+    if (p->x_e4m3) stage += E4M3_STREAM_US(p->t->e4m3_rate >= 1);
+    double work = stages * stage * p->clock;
+    if (p->stage_bytes > 576) work *= 0.7;         // nothing to unpack
+    uint32_t rows_read = cols == 1 ? rows - 1 : 0; // else in `work`
+    double rows_bytes = (double)rows_read * (double)p->stages * STAGE_COLS * (p->x_e4m3 ? 1 : 2);
     double rows_us = rows_bytes / (L2_BYTES_PER_CLOCK * p->t->clock_ghz * 1e3);
     return p->t->launch_us + FILL_US + rows_us + MAX(memory_us(p, stages * (double)p->stage_bytes), work);
 }
@@ -129,17 +139,21 @@ typedef struct {
 } PanelShape;
 
 // As in templates/lib/panel.cuh: two chunks of four stages.
-static uint64_t panel_shared(uint32_t cols) { return 2ull * 4 * cols * 8 * 128; }
+static uint64_t panel_shared(const Product *p, uint32_t cols) {
+    return 2ull * 4 * cols * 8 * (p->x_e4m3 ? 64 : 128);
+}
 
 // Fewer warps hide less of what each waits for; two row tiles a warp share the activations that it reads.
-static double panel_stage_us(uint32_t warps, uint32_t each, uint32_t cols) {
+static double panel_stage_us(const Product *p, uint32_t warps, uint32_t each, uint32_t cols) {
     double slower = cols < 8 || warps >= 12 ? 1 : warps >= 8 ? 1.14 : 1.4;
-    return PANEL_STAGE_US * (each > 1 ? 0.97 : slower) * warps * each * cols;
+    double us = PANEL_STAGE_US * (each > 1 ? 0.97 : slower);
+    if (p->x_e4m3) us += E4M3_PANEL_US(p->t->e4m3_rate >= 1);
+    return us * warps * each * cols;
 }
 
 static double panel_us(const Product *p, const PanelShape *s) {
     double tile_cols = (double)s->warps * s->each * s->cols;
-    double stage = MAX(panel_stage_us(s->warps, s->each, s->cols), PANEL_LEAST_US) * p->clock;
+    double stage = MAX(panel_stage_us(p, s->warps, s->each, s->cols), PANEL_LEAST_US) * p->clock;
     stage = MAX(stage, tensor_us(p, tile_cols) / 0.85);
     double blocks = (double)(s->row_blocks * s->token_blocks * s->parts);
     double bytes = blocks * (double)(s->warps * s->each * p->stages * p->stage_bytes) / s->parts;
@@ -150,7 +164,7 @@ static double panel_us(const Product *p, const PanelShape *s) {
 }
 
 static void panel_candidate(const Product *p, uint32_t cols, uint32_t warps, uint32_t each, uint32_t parts) {
-    PanelShape s = {cols, warps, each, parts, .shared = panel_shared(cols)};
+    PanelShape s = {cols, warps, each, parts, .shared = panel_shared(p, cols)};
     s.row_blocks = div_up(p->tiles, warps * each);
     s.token_blocks = div_up(p->ask->bucket, cols * 8);
     uint64_t items = s.row_blocks * s.token_blocks;
@@ -166,9 +180,11 @@ static void panel_candidate(const Product *p, uint32_t cols, uint32_t warps, uin
     cuda_consider(p->t, p->ask, p->out, &c);
 }
 
-// What the registers of a thread hold: 168 with 12 warps, 255 with 8.
+// What the registers of a thread hold: 168 with 12 warps, 255 with 8. E4M3 rows want some for scales and for
+// sums of a block.
 static bool panel_fits(const Product *p, uint32_t cols, uint32_t warps, uint32_t each) {
     bool nvfp4 = p->stage_bytes == 576, e4m3 = p->stage_bytes == 1024;
+    if (p->x_e4m3) return each == 1 && (warps <= 8 || cols < 8);
     if (each == 1) return warps <= 8 || nvfp4 || cols < 8;
     return (nvfp4 || e4m3) && warps == 8 && cols == 8;
 }
@@ -225,11 +241,11 @@ static void expert_panel(const Product *p, uint64_t experts, uint64_t topk, doub
     uint64_t most = (uint64_t)MIN(pairs, (double)experts + pairs / (COLS * 8)) * row_blocks;
     KernelChoice c = {.grid = (uint32_t)MIN(most, (uint64_t)p->t->units),
                       .threads = WARPS * 32,
-                      .shared_bytes = panel_shared(COLS)};
+                      .shared_bytes = panel_shared(p, COLS)};
     schedule(&c, 1, COLS, WARPS, 1);
     choice_add(&c, "per_sm", 1);
     double units = ceil(items * (double)row_blocks / c.grid);
-    double stage = MAX(panel_stage_us(WARPS, 1, COLS) * p->clock, tensor_us(p, WARPS * COLS) / 0.85);
+    double stage = MAX(panel_stage_us(p, WARPS, 1, COLS) * p->clock, tensor_us(p, WARPS * COLS) / 0.85);
     c.predicted_us = p->t->launch_us + FILL_US + units * ((double)p->stages * stage + 4);
     cuda_consider(p->t, p->ask, p->out, &c);
 }

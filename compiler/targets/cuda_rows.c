@@ -79,6 +79,11 @@ void cuda_gather_rows(const Target *t, const KernelAsk *ask, KernelAnswer *out) 
     consider(t, ask, out, ask->bucket, 256, 2 * L2_US + STORE_US);
 }
 
+void cuda_quantize_rows(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
+    consider(t, ask, out, ask->bucket * ask_u(ask, "rows_each"), cuda_norm_threads(ask_u(ask, "k")),
+             2 * L2_US + REDUCE_US + STORE_US);
+}
+
 // A warp a token; two steps of a warp's reduction for every expert chosen.
 void cuda_moe_route(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
     enum { EXPERTS_MAX = 512, CHOSEN_MAX = 32 };

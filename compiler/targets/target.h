@@ -46,6 +46,7 @@ typedef struct Target {
     uint64_t memory_bytes; // of one device; 0: as much as the machine has
     double tflops_acc32;   // fp16 products summed in fp32 (a CPU: fp32), dense, sustained
     double tflops_acc16;   // summed in fp16; 0: no such instruction
+    double e4m3_rate;      // E4M3 products summed in fp32: as many times tflops_acc32; below 1: emulated
     double launch_us;      // from the end of one kernel to the start of the next, in a replayed graph
     double barrier_us;     // all blocks of a launch meet
     double block_us;       // handing one block to a unit

@@ -13,9 +13,11 @@ enum { SELFTEST_IDS_MAX = 16, SELFTEST_COLUMNS = 128, HASH_CHUNK = 64 << 20 };
     12e9 // multiply-adds that the evaluator may spend on the self-test, but for its least of two ids
 
 // The host plan stays within 0.003 of the evaluator on every dense fixture; other targets round activations
-// to fp16. A router that flips moves the logits of its token.
+// to fp16. A router that flips moves the logits of its token, and so does an activation that rounds to the
+// next E4M3 value (`gemm: w4a8`): 0.08 on a fixture, 0.12 with experts.
 #define TOLERANCE_DENSE 0.15f
 #define TOLERANCE_MOE   0.3f
+#define TOLERANCE_A8    0.1f // on top
 
 double facts_weights(const Graph *g) {
     double n = 0;
@@ -57,8 +59,9 @@ bool facts_selftest(Arena *a, const Model *m, Pool *pool, PackSelftest *out, Dia
             kept[i * n_columns + k] = logits[i * vocab + (size_t)columns[k]];
     free(logits);
     if (!ok) return diag_err(d, SPAN_NONE, &e);
-    bool moe = config_int(&m->config, CFG_experts) > 0;
-    *out = (PackSelftest){ids, columns, kept, n_ids, n_columns, moe ? TOLERANCE_MOE : TOLERANCE_DENSE};
+    float tolerance = config_int(&m->config, CFG_experts) > 0 ? TOLERANCE_MOE : TOLERANCE_DENSE;
+    if (!strcmp(m->recipe.gemm, "w4a8")) tolerance += TOLERANCE_A8;
+    *out = (PackSelftest){ids, columns, kept, n_ids, n_columns, tolerance};
     return true;
 }
 

@@ -44,6 +44,29 @@ static void compare(const float *plain, const float *quantized, uint64_t stride,
     out->kl_mean = sum / out->positions;
 }
 
+// The graph before the head was quantised: its weight as stored, and the rows that it reads as they were when
+// `gemm: w4a8` has them rounded for NVFP4 weights.
+static Graph plain_graph(Arena *a, const Graph *g, const BuilderHead *head) {
+    Graph plain = *g;
+    plain.weights = ARENA_ARRAY(a, Weight, g->n_weights);
+    memcpy(plain.weights, g->weights, g->n_weights * sizeof *g->weights);
+    plain.weights[head->id] = head->plain;
+    plain.nodes = ARENA_ARRAY(a, Node, g->n_nodes);
+    memcpy(plain.nodes, g->nodes, g->n_nodes * sizeof *g->nodes);
+    for (NodeId i = 0; i < g->n_nodes; i++) {
+        const Node *n = &g->nodes[i];
+        if (n->op != OP_linear) continue;
+        const Node *x = value_node(g, n->inputs[0]), *w = value_node(g, n->inputs[1]);
+        if (x->op != OP_quantize_rows || w->op != OP_weight || node_weight(g, w) != &g->weights[head->id])
+            continue;
+        ValueId *inputs = ARENA_ARRAY(a, ValueId, n->n_inputs);
+        memcpy(inputs, n->inputs, n->n_inputs * sizeof *inputs);
+        inputs[0] = x->inputs[0];
+        plain.nodes[i].inputs = inputs;
+    }
+    return plain;
+}
+
 bool head_measure(Arena *a, const Model *m, uint32_t vocab, Pool *pool, PackHead *out, Diags *d) {
     *out = (PackHead){.format = m->recipe.head};
     if (m->head.id == NO_ID) return true;
@@ -52,10 +75,7 @@ bool head_measure(Arena *a, const Model *m, uint32_t vocab, Pool *pool, PackHead
     uint32_t n = (uint32_t)MAX(POSITIONS_MIN, MIN(most, POSITIONS_MAX));
     n = MIN(n, (uint32_t)m->recipe.context);
     const int32_t *ids = facts_ids(a, n, (uint32_t)rows);
-    Graph plain = *m->graph;
-    plain.weights = ARENA_ARRAY(a, Weight, plain.n_weights);
-    memcpy(plain.weights, m->graph->weights, plain.n_weights * sizeof *plain.weights);
-    plain.weights[m->head.id] = m->head.plain;
+    Graph plain = plain_graph(a, m->graph, &m->head);
     float *logits = xmalloc(2 * n * rows * sizeof *logits);
     Err e = {0};
     bool ok = eval_graph(&plain, m->source, pool, ids, n, EVAL_KV_E4M3, logits, &e) &&

@@ -381,10 +381,9 @@ static void conn_deadline(Server *s, Conn *k, double now) {
 }
 
 static void tick(Server *s) {
-    static double last;
     double now = clock_s();
-    if (now - last < tick_s) return;
-    last = now;
+    if (now - s->ticked_s < tick_s) return;
+    s->ticked_s = now;
     for (Conn *k = s->conns, *next; k; k = next) {
         next = k->next;
         conn_deadline(s, k, now);

@@ -105,7 +105,7 @@ struct Server {
     Workers *workers;
     int epoll, signals, listener;
     bool loopback, draining, stopping, dead, mhd_due;
-    double drain_until_s, started_s;
+    double drain_until_s, started_s, ticked_s;
     char url[256];
     Conn *conns;
     Call *running;       // all calls that the engine has

@@ -5,7 +5,7 @@
 
 typedef struct {
     uint32_t f, k, format, act;
-    uint32_t x_pitch, out_pitch, norm; // and what follows: GPUs
+    uint32_t x_pitch, x_e4m3, out_pitch, norm; // and what follows: GPUs
     float eps;
     uint32_t next_bytes;
 } GateUpSpec;

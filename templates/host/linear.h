@@ -5,8 +5,8 @@
 
 typedef struct {
     uint32_t n, k, format, out_stride, has_bias;
-    float softcap;                      // 0: none
-    uint32_t count, x_pitch, add, norm; // what follows count: GPUs
+    float softcap;                              // 0: none
+    uint32_t count, x_pitch, x_e4m3, add, norm; // what follows count: GPUs
     float eps;
     uint32_t next_bytes;
 } LinearSpec;

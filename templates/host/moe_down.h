@@ -5,7 +5,7 @@
 #include "templates/host/tiles.h"
 
 typedef struct {
-    uint32_t experts, topk, n, k, format, x_pitch, each; // the last two: GPUs
+    uint32_t experts, topk, n, k, format, x_pitch, x_e4m3, each; // the last three: GPUs
 } MoeDownSpec;
 
 INLINE void moe_down_add(const float *acc, const float *row_scale, uint32_t n_rows, float weight,

@@ -4,7 +4,7 @@
 #include "templates/host/gate_up.h"
 
 typedef struct {
-    uint32_t experts, topk, f, k, format, act, x_pitch, out_pitch; // pitches: GPUs
+    uint32_t experts, topk, f, k, format, act, x_pitch, x_e4m3, out_pitch; // the last three: GPUs
 } MoeGateUpSpec;
 
 INLINE void moe_gate_up(void *const *args, uint32_t block, uint32_t n_blocks, void *scratch,

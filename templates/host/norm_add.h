@@ -7,7 +7,7 @@
 typedef struct {
     uint32_t hidden;
     float eps;
-    uint32_t has_branch, has_post, has_out, count, out_pitch, wide, next_bytes; // the last three: GPUs
+    uint32_t has_branch, has_post, has_out, count, out_pitch, wide, e4m3, next_bytes; // the last four: GPUs
 } NormAddSpec;
 
 INLINE void norm_add(void *const *args, uint32_t block, uint32_t n_blocks, void *scratch, NormAddSpec s) {

@@ -7,6 +7,11 @@
 // at the real count.
 enum { COUNT_TOKENS = 0, COUNT_ROWS = 1, COUNT_STEP = 2 }; // STEP: decode steps so far, advanced by `advance`
 
+// quantize_rows: a row whose largest magnitude is `most` becomes e4m3(x * (QUANTIZE_MOST / most)), rounded to
+// nearest even, times most / QUANTIZE_MOST. Rows below QUANTIZE_LEAST are zeros: the factor would overflow.
+#define QUANTIZE_MOST  448.0f
+#define QUANTIZE_LEAST 0x1p-100f
+
 // How the next token of a logits row is chosen, in this order: ids that are not allowed leave (mask, stop ids
 // before min_tokens); bias is added; repetition divides what is above 0 and multiplies what is below, for ids
 // of the prompt and the answer; frequency * times and presence are taken from ids of the answer; then

@@ -83,6 +83,43 @@ act_store(void *row, const float (&v)[RowShare<K, THREADS>::EACH][RowShare<K, TH
     if constexpr (WIDE) Share::store((float *)((char *)row + act_wide_offset(K)), v);
 }
 
+// Writes the E4M3 row (args.cuh): codes, zeros behind them, meta. `most`: the largest magnitude,
+// within a few ulp: what is then above 448 is 448.
+template <uint32_t K, uint32_t THREADS>
+__device__ __forceinline__ void e4m3_store(void *row, const float (&v)[RowShare<K, THREADS>::EACH][4],
+                                           float most, float l1) {
+    using Share = RowShare<K, THREADS>;
+    constexpr uint32_t PADDING = (act_halves(K) - K) / 4;
+    const bool none = most < QUANTIZE_LEAST;
+    const float inverse = none ? 0 : __fdiv_rn(QUANTIZE_MOST, most);
+#pragma unroll
+    for (uint32_t j = 0; j < Share::EACH; j++) {
+        if (!Share::holds(j)) continue;
+        *(uint32_t *)((char *)row + e4m3_place(Share::column(j))) =
+            cvt_rn_satfinite_e4m3x2_f32(v[j][2] * inverse, v[j][0] * inverse) |
+            (uint32_t)cvt_rn_satfinite_e4m3x2_f32(v[j][3] * inverse, v[j][1] * inverse) << 16;
+    }
+    if constexpr (PADDING != 0)
+        for (uint32_t i = threadIdx.x; i < PADDING; i += THREADS)
+            *(uint32_t *)((char *)row + e4m3_place(K + 4 * i)) = 0;
+    // A value of the row is at most half a step, 1/16 of it or 2^-10 scales, larger than what it was made of.
+    const float scale = none ? 0 : __fdiv_rn(most, QUANTIZE_MOST);
+    if (threadIdx.x == 0)
+        *(float4 *)e4m3_meta(row, K) =
+            make_float4(scale, (l1 * (1 + 0x1p-4f) + K * 0x1p-10f * scale) * ACT_L1_SLACK, 0, 0);
+}
+
+enum RowForm { ROW_HALVES, ROW_WIDE, ROW_E4M3 };
+template <uint32_t K, uint32_t THREADS, RowForm FORM>
+__device__ __forceinline__ void
+row_store(void *row, const float (&v)[RowShare<K, THREADS>::EACH][RowShare<K, THREADS>::WIDTH], float most,
+          float l1) {
+    if constexpr (FORM == ROW_E4M3)
+        e4m3_store<K, THREADS>(row, v, most, l1);
+    else
+        act_store<K, THREADS, FORM == ROW_WIDE>(row, v, most, l1);
+}
+
 // Four values of a row from column `i` on, a multiple of 4: exact.
 __device__ __forceinline__ float4 act_load4(const void *row, uint32_t i, float scale) {
     const uint2 h = *(const uint2 *)((const uint16_t *)row + i);

@@ -37,10 +37,28 @@ __host__ __device__ constexpr uint32_t act_wide_offset(uint32_t k) { return 2 * 
 __host__ __device__ constexpr uint32_t act_pitch(uint32_t k, bool wide) {
     return act_wide_offset(k) + (wide ? (4 * k + 15) / 16 * 16 : 0);
 }
+// A row of quantised activations: k E4M3 bytes, zeros up to a multiple of 64, and ActMeta. Value is byte *
+// scale, which is any float. Of 64 columns, the 4 from column 16 b + 4 q on are word 4 q + b, in the order 2,
+// 0, 3, 1: what lane q of mma.m16n8k16 multiplies with the NVFP4 blocks b are 16 contiguous bytes.
+__host__ __device__ constexpr uint32_t e4m3_pitch(uint32_t k) { return act_halves(k) + 16; } // bytes
+__host__ __device__ constexpr uint32_t e4m3_place(uint32_t column) { // a multiple of 4
+    return column / 64 * 64 + column % 16 * 4 + column / 16 % 4 * 4;
+}
+__device__ __forceinline__ ActMeta *e4m3_meta(void *row, uint32_t k) {
+    return (ActMeta *)((char *)row + act_halves(k));
+}
+
 __device__ __forceinline__ const ActMeta *act_meta(const void *row, uint32_t k) {
     return (const ActMeta *)((const char *)row + 2 * act_halves(k));
 }
 __device__ __forceinline__ ActMeta *act_meta(void *row, uint32_t k) {
     return (ActMeta *)((char *)row + 2 * act_halves(k));
+}
+// Of the rows that a product reads.
+template <class S> __host__ __device__ constexpr uint32_t x_pitch_least() {
+    return S::x_e4m3 ? e4m3_pitch(S::k) : act_pitch(S::k, false);
+}
+template <class S> __device__ __forceinline__ const ActMeta *x_meta(const void *row) {
+    return (const ActMeta *)((const char *)row + (S::x_e4m3 ? 1 : 2) * act_halves(S::k));
 }
 #endif

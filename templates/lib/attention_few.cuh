@@ -1,9 +1,9 @@
 // The decode form of attention: up to 64 tokens, whatever sequences they are of.
 //
-// An item is (token, KV head, part); blocks take items in turn, each in rounds of up to eight pages. Eight
-// warps make the scores of one page each, agree on the running maxima, and then each takes D / 8 columns of O
-// through all pages of the round in order. What a part of many leaves goes to `work`, and the block that
-// leaves the last one merges them all.
+// An item is (token, KV head, part); blocks take items in turn, each in rounds of a page a warp. The eight or
+// four warps make the scores of one page each, agree on the running maxima, and then each takes its share of
+// the columns of O through all pages of the round in order. What a part of many leaves goes to `work`, and
+// the block that leaves the last one merges them all.
 //
 // The memory never waits for a round to end: keys of the next one are asked for as soon as the scores of this
 // one are made, its values are then on their way to L2 and follow as soon as this round has used its own.
@@ -14,7 +14,7 @@
 #define ADALLM_LIB_ATTENTION_FEW_CUH
 #include "templates/lib/attention.cuh"
 
-constexpr uint32_t FEW_WARPS = 8, FEW_TOKENS = 64;
+constexpr uint32_t FEW_TOKENS = 64;
 
 template <class S> __device__ __forceinline__ uint32_t few_first_key(uint32_t pos) {
     return S::window != 0 && pos >= S::window ? pos - S::window + 1 : 0;
@@ -66,15 +66,16 @@ struct FewTokens {
     }
 };
 
-// Up to eight pages of an item. Registers are scarce: what follows from these is not kept.
+// Up to a page a warp of an item. Registers are scarce: what follows from these is not kept.
 template <class S> struct FewRound {
     using H = Heads<S>;
+    static constexpr uint32_t WARPS = S::threads / 32;
     uint32_t item, token, pos;
     uint32_t page, end; // pages [page, end) of the part are left
-    uint32_t at;        // lane l: where in the pool page l % 8 of the round is
+    uint32_t at;        // lane l: where in the pool page l % WARPS of the round is
 
-    __device__ __forceinline__ uint32_t n() const { return min(end - page, FEW_WARPS); }
-    __device__ __forceinline__ bool last() const { return end - page <= FEW_WARPS; }
+    __device__ __forceinline__ uint32_t n() const { return min(end - page, WARPS); }
+    __device__ __forceinline__ bool last() const { return end - page <= WARPS; }
     __device__ __forceinline__ uint32_t kv_head() const { return item % S::kv_heads; }
     __device__ __forceinline__ uint32_t first() const { return few_first_key<S>(pos); }
     // Which of the token's parts it is.
@@ -92,7 +93,7 @@ template <class S> struct FewRound {
         end = min(pos / PAGE_KEYS + 1, (part + 1) * H::PART);
     }
     __device__ __forceinline__ void find_pages(const FewTokens &tokens, const void *table) {
-        const uint32_t mine = page + min(threadIdx.x % FEW_WARPS, n() - 1);
+        const uint32_t mine = page + min(threadIdx.x % WARPS, n() - 1);
         at = ((const uint32_t *)table)[tokens.slot[token] * S::pages_per_seq + mine % S::pages_per_seq];
     }
     // K of the round's page j.
@@ -107,19 +108,19 @@ template <class S> struct AttentionFew {
     using Round = FewRound<S>;
     static constexpr uint32_t D = H::D, GROUP = H::GROUP;
     static constexpr uint32_t ROWS = GROUP > 8 ? 2 : 1; // of a lane
-    static constexpr uint32_t WARP_TILES = (H::TILES + FEW_WARPS - 1) / FEW_WARPS,
+    static constexpr uint32_t WARPS = S::threads / 32, WARP_TILES = (H::TILES + WARPS - 1) / WARPS,
                               PART_FLOATS = GROUP * (D + 2), PART_SUMS = GROUP * D,
                               TO_VALUES = S::kv_heads * D * PAGE_KEYS;
     // Registers suffice for all loads of a round at once; else these blocks of D and these pages of V are
     // loaded at a time.
     static constexpr bool EARLY = D <= 128 && (D % 64 == 0 || ROWS == 1);
-    static constexpr uint32_t KEY_BLOCKS = EARLY ? H::BLOCKS : 1, VALUE_PAGES = EARLY ? 8 : 2;
-    static_assert(S::threads == FEW_WARPS * 32, "eight warps");
+    static constexpr uint32_t KEY_BLOCKS = EARLY ? H::BLOCKS : 1, VALUE_PAGES = EARLY ? WARPS : 2;
+    static_assert(S::threads == 256 || S::threads == 128, "eight or four warps");
     static_assert(FEW_TOKENS * S::kv_heads <= WORK_MEETING / 4, "a counter for each token and KV head");
 
     struct Shared {
-        uint2 p[FEW_WARPS][PAGE_STEPS][ROWS][32];
-        float most[FEW_WARPS][QUERY_ROWS], alpha[FEW_WARPS][QUERY_ROWS], sum[FEW_WARPS][QUERY_ROWS];
+        uint2 p[WARPS][PAGE_STEPS][ROWS][32];
+        float most[WARPS][QUERY_ROWS], alpha[WARPS][QUERY_ROWS], sum[WARPS][QUERY_ROWS];
         uint32_t arrived;
         FewTokens tokens;
     };
@@ -218,7 +219,7 @@ template <class S> struct AttentionFew {
             if (q == 0) shared.most[warp][g + 8 * i] = mine[i];
         __syncthreads();
 #pragma unroll
-        for (uint32_t w = 0; w < FEW_WARPS; w++)
+        for (uint32_t w = 0; w < WARPS; w++)
 #pragma unroll
             for (uint32_t i = 0; i < ROWS; i++) {
                 most[i] = fmaxf(most[i], shared.most[w][g + 8 * i]);
@@ -297,7 +298,7 @@ template <class S> struct AttentionFew {
         }
         softmax(s, now);
 #pragma unroll
-        for (uint32_t j0 = 0; j0 < FEW_WARPS; j0 += VALUE_PAGES)
+        for (uint32_t j0 = 0; j0 < WARPS; j0 += VALUE_PAGES)
             if (j0 < now.n()) {
                 if (!EARLY) load_values(now, j0);
                 add_values(now, j0);
@@ -403,7 +404,7 @@ template <class S, class Idle> __device__ __forceinline__ void attention_few(con
         const bool last = now.last();
         more = !last || now.item + gridDim.x < items;
         if (!last)
-            next.page += FEW_WARPS;
+            next.page += FewRound<S>::WARPS;
         else if (more)
             next.start(tokens, now.item + gridDim.x);
         if (more) next.find_pages(tokens, a.p[3]);

@@ -27,7 +27,7 @@ template <class S, uint32_t TILES, class XRow, class Store>
 __device__ __forceinline__ void expert_product(const uint8_t *w, uint32_t block, uint32_t n, uint8_t *shared,
                                                XRow x_row, Store store) {
     if constexpr (S::tiled) {
-        using P = Panel<S::format, S::k, S::cols, S::groups, S::round, 1>;
+        using P = Panel<S::format, S::x_e4m3 != 0, S::k, S::cols, S::groups, S::round, 1>;
         __shared__ const uint8_t *row[P::TOKENS];
         P panel;
         panel.w = w + (uint64_t)block * P::BLOCK_TILES * P::STAGES * P::BYTES;
@@ -41,14 +41,13 @@ __device__ __forceinline__ void expert_product(const uint8_t *w, uint32_t block,
             store(block * P::BLOCK_TILES + t, c * TILE_TOKENS, sums);
         });
     } else {
-        const uint32_t lane = threadIdx.x % 32, first = block * S::round;
-        stream_tiles<Stream<S::format, S::k, S::cols, S::groups>, S::round, Alone<S::threads>>(
+        const uint32_t first = block * S::round;
+        stream_tiles<Stream<S::format, S::x_e4m3 != 0, S::k, S::cols, S::groups>, S::round,
+                     Alone<S::threads>>(
             w, ExpertRound<S::round>{first, min(S::round, TILES - first)},
             [&] {
-                StreamColumns<S::cols> columns;
-#pragma unroll
-                for (uint32_t c = 0; c < S::cols; c++)
-                    columns.row[c] = x_row(min(c * TILE_TOKENS + lane / 4, n - 1)) + lane % 4 * 32;
+                StreamColumns<S::cols, S::x_e4m3 != 0> columns;
+                columns.open(n, x_row);
                 return columns;
             },
             (float4 *)shared, [] {},

@@ -17,7 +17,8 @@ template <class S, bool FOLD = (S::fold != 0)> struct ProductRows {
 template <class S> struct ProductRows<S, true> {
     static constexpr uint32_t THREADS = norm_threads(S::k);
     using Values = NormValues<S::k, THREADS>;
-    static constexpr uint32_t PITCH = act_pitch(S::k, false);
+    static constexpr RowForm FORM = S::x_e4m3 ? ROW_E4M3 : ROW_HALVES;
+    static constexpr uint32_t PITCH = x_pitch_least<S>();
     static_assert(S::norm && !S::tiled, "only a decode form makes rows, where no one else reads them");
     static_assert(S::threads >= THREADS, "a thread for each share of a row");
     const float *residual;
@@ -39,7 +40,7 @@ template <class S> struct ProductRows<S, true> {
                  [&](uint32_t t, const Values &v) { block_stats_leave<THREADS>(v.stats(), partials[t], 0); });
             sync_threads<THREADS>();
             each(n_tok, [&](uint32_t t, Values &v) {
-                v.template store<false>(place(t), block_stats_take<THREADS>(partials[t], 0), S::eps);
+                v.template store<FORM>(place(t), block_stats_take<THREADS>(partials[t], 0), S::eps);
             });
         }
         __syncthreads();

@@ -32,15 +32,15 @@ template <uint32_t K, uint32_t THREADS> struct NormValues {
             }
         return s;
     }
-    // Writes norm(x) * w as an act row at `out`; x is overwritten. `all`: stats() of all threads. The bits
-    // depend on K, THREADS and the values alone: a row is the same whichever kernel makes it.
-    template <bool WIDE> __device__ __forceinline__ void store(void *out, const RowStats &all, float eps) {
+    // Writes norm(x) * w as a row of that form at `out`; x is overwritten. `all`: stats() of all threads. The
+    // bits depend on K, THREADS and the values alone: a row is the same whichever kernel makes it.
+    template <RowForm FORM> __device__ __forceinline__ void store(void *out, const RowStats &all, float eps) {
         const float factor = norm_factor(all.squares, K, eps);
 #pragma unroll
         for (uint32_t j = 0; j < Share::EACH; j++)
 #pragma unroll
             for (uint32_t i = 0; i < Share::WIDTH; i++) x[j][i] = x[j][i] * factor * w[j][i];
-        act_store<K, THREADS, WIDE>(out, x, all.most * factor, all.l1 * factor);
+        row_store<K, THREADS, FORM>(out, x, all.most * factor, all.l1 * factor);
     }
 };
 #endif

@@ -5,12 +5,12 @@
 #define ADALLM_LIB_PANEL_CUH
 #include "templates/lib/sums.cuh"
 
-template <Format F, uint32_t K, uint32_t COLS, uint32_t WARPS, uint32_t MT, uint32_t PARTS>
+template <Format F, bool E4M3, uint32_t K, uint32_t COLS, uint32_t WARPS, uint32_t MT, uint32_t PARTS>
 struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
     using Base = Sums<MT, COLS, 1, WARPS * 32, PARTS>;
     static constexpr uint32_t STAGES = stages_of(K), BYTES = stage_bytes(F), TOKENS = COLS * TILE_TOKENS;
     static constexpr uint32_t THREADS = WARPS * 32, BLOCK_TILES = WARPS * MT;
-    static constexpr uint32_t CHUNK = 4, BUFFERS = 2, STAGE_BYTES = TOKENS * 128,
+    static constexpr uint32_t CHUNK = 4, BUFFERS = 2, STAGE_BYTES = TOKENS * x_stage_bytes(E4M3),
                               CHUNK_BYTES = CHUNK * STAGE_BYTES;
     static constexpr uint32_t DEPTH = F == FORMAT_NVFP4 ? CHUNK / MT : CHUNK / 2 / MT; // stages in flight
     static constexpr uint32_t GROUP = 4; // products into the same sums are so many apart
@@ -29,26 +29,23 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
     __device__ __forceinline__ void multiply(const Stage<F> (&stage)[MT], const uint8_t *x) {
         const uint32_t lane = threadIdx.x % 32;
 #pragma unroll
-        for (uint32_t half = 0; half < 2; half++) { // two k-steps each
-            uint32_t a[MT][2][4];
+        for (uint32_t s = 0; s < Step<F, E4M3>::PER_STAGE; s++) {
+            Step<F, E4M3> step[MT];
 #pragma unroll
-            for (uint32_t m = 0; m < MT; m++) stage[m].pair(half, a[m]);
+            for (uint32_t m = 0; m < MT; m++) step[m].load(stage[m], s);
 #pragma unroll
             for (uint32_t n0 = 0; n0 < COLS; n0 += GROUP) {
                 uint4 b[GROUP];
 #pragma unroll
                 for (uint32_t n = 0; n < GROUP; n++)
-                    b[n] = load_tokens(x + (n0 + n) * TILE_TOKENS * 128, lane / 4, lane % 4, half);
+                    b[n] = load_tokens<E4M3>(x + (n0 + n) * TILE_TOKENS * x_stage_bytes(E4M3), lane / 4,
+                                             lane % 4, s);
 #pragma unroll
-                for (uint32_t n = 0; n < GROUP; n++)
+                for (uint32_t i = 0; i < step[0].MMAS; i++)
 #pragma unroll
-                    for (uint32_t m = 0; m < MT; m++)
-                        mma_m16n8k16_f32_f16(this->acc[m][n0 + n], a[m][0], b[n].x, b[n].y);
+                    for (uint32_t n = 0; n < GROUP; n++)
 #pragma unroll
-                for (uint32_t n = 0; n < GROUP; n++)
-#pragma unroll
-                    for (uint32_t m = 0; m < MT; m++)
-                        mma_m16n8k16_f32_f16(this->acc[m][n0 + n], a[m][1], b[n].z, b[n].w);
+                        for (uint32_t m = 0; m < MT; m++) step[m].multiply(i, this->acc[m][n0 + n], b[n]);
             }
         }
     }
@@ -86,8 +83,8 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
     }
 
     __device__ __forceinline__ void fetch(uint32_t stage, uint32_t end, uint32_t buffer) const {
-        fetch_rows<TOKENS, CHUNK, THREADS>(row, stage, EVEN ? CHUNK : end - stage,
-                                           shared_address(shared) + buffer * CHUNK_BYTES);
+        fetch_rows<E4M3, TOKENS, CHUNK, THREADS>(row, stage, EVEN ? CHUNK : end - stage,
+                                                 shared_address(shared) + buffer * CHUNK_BYTES);
     }
 
     // After open(part); rows stand in `row`. Fills `sum`; returns whether the block has the sums of all
@@ -130,7 +127,7 @@ template <class S, uint32_t TILES, class MakeStore>
 __device__ __forceinline__ void panel_product(const void *x_rows, const void *w, const void *counts,
                                               uint32_t count, void *work_bytes, uint8_t *shared,
                                               MakeStore make_store) {
-    using P = Panel<S::format, S::k, S::cols, S::groups, S::round, S::parts>;
+    using P = Panel<S::format, S::x_e4m3 != 0, S::k, S::cols, S::groups, S::round, S::parts>;
     __shared__ const uint8_t *row[P::TOKENS];
     static_assert(S::shared_bytes >= P::shared_bytes && S::threads == P::THREADS, "as cuda_linear.c chooses");
     const uint8_t *x = (const uint8_t *)x_rows;

@@ -29,7 +29,7 @@ __device__ __forceinline__ void product_store(uint32_t tile, uint32_t column, ui
 #pragma unroll
     for (uint32_t h = 0; h < 2; h++) {
         const uint32_t row = tile * TILE_ROWS + g + 8 * h;
-        scale[h] = row < S::n ? row_scale[row] * stage_factor(S::format) : 0;
+        scale[h] = row < S::n ? row_scale[row] * stage_factor(S::format, S::x_e4m3) : 0;
         if constexpr (S::has_bias) add[h] = row < S::n ? bias[row] : 0;
     }
 #pragma unroll
@@ -76,8 +76,8 @@ __device__ __forceinline__ void product_store_gated(uint32_t tile, uint32_t colu
                                                     OutRow out_row) {
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, q = lane % 4, i = tile * 8 + g;
     if (i >= S::f) return;
-    const float gate_scale = gate_scales[i] * stage_factor(S::format),
-                up_scale = up_scales[i] * stage_factor(S::format);
+    const float gate_scale = gate_scales[i] * stage_factor(S::format, S::x_e4m3),
+                up_scale = up_scales[i] * stage_factor(S::format, S::x_e4m3);
 #pragma unroll
     for (uint32_t e = 0; e < 2; e++) {
         const uint32_t token = column + 2 * q + e;

@@ -1,6 +1,11 @@
 // Weights as matrix products read them: stages of 16 rows and 64 columns in the order of mma.m16n8k16's A
 // operand (compiler/pack/layout.c draws them). Lane l = 4 g + q owns columns 16q .. 16q + 15 of rows g and
 // g + 8: one NVFP4 block each, and 32 contiguous bytes of a row of activations.
+//
+// E4M3 rows of activations (gemm: w4a8) are multiplied with the same stages. Codes are exact in E4M3, but
+// codes times block scales are not: so every block of 16 columns is an mma.m16n8k16 of its own, whose sums
+// are multiplied with the scales of their rows and added in fp32. The lanes of a quad trade words for that:
+// the four lanes of a row then hold 4 columns each of every block.
 #ifndef ADALLM_LIB_STAGE_CUH
 #define ADALLM_LIB_STAGE_CUH
 #include "templates/lib/args.cuh"
@@ -40,9 +45,15 @@ template <uint32_t STAGES> __host__ __device__ constexpr uint32_t slice_stages(u
     return LENGTH * SLICES == STAGES ? LENGTH : slice_begin<STAGES>(slice + 1) - slice_begin<STAGES>(slice);
 }
 
-// What undoes the factor of unpacked weights: codes come out as value * 2^-14, 16-bit weights have it in
-// row_scale.
-__host__ __device__ constexpr float stage_factor(Format f) { return f == FORMAT_NVFP4 ? 16384.0f : 1.0f; }
+// What undoes the factor of unpacked weights: codes come out as value * 2^-14, or as E4M3 value * 2^-6;
+// 16-bit weights have it in row_scale.
+__host__ __device__ constexpr float stage_factor(Format f, bool e4m3) {
+    return f != FORMAT_NVFP4 ? 1.0f : e4m3 ? 64.0f : 16384.0f;
+}
+
+// Bytes of a row of activations that a stage multiplies, and those of them that a lane reads.
+__host__ __device__ constexpr uint32_t x_stage_bytes(bool e4m3) { return e4m3 ? 64 : 128; }
+__host__ __device__ constexpr uint32_t x_lane_bytes(bool e4m3) { return x_stage_bytes(e4m3) / 4; }
 
 // E2M1 codes of the word of a k-step, two a register, to fp16 = value * 2^-14, times the block scales. Exact:
 // 6 bits of significand, multiples of 2^-24.
@@ -111,6 +122,67 @@ template <> struct Stage<FORMAT_F16> {
             const uint4 x = v[2 * half + i];
             a[i][0] = x.x, a[i][1] = x.y, a[i][2] = x.z, a[i][3] = x.w;
         }
+    }
+};
+
+// E2M1 codes of a word to E4M3 = value * 2^-6, exact: rows g and g + 8, columns 2, 0, 3, 1 of 4.
+__device__ __forceinline__ void unpack_e4m3(uint32_t w, uint32_t (&a)[2]) {
+    constexpr uint32_t SIGN_1 = 0x80008000, MAGNITUDE_1 = 0x1C001C00, SIGN_0 = 0x00800080,
+                       MAGNITUDE_0 = 0x001C001C;
+    a[0] = (w & SIGN_1) | ((w << 1) & MAGNITUDE_1) | ((w >> 7) & SIGN_0) | ((w >> 1) & MAGNITUDE_0);
+    a[1] = ((w << 3) & SIGN_1) | ((w << 4) & MAGNITUDE_1) | ((w >> 6) & SIGN_0) | ((w << 2) & MAGNITUDE_0);
+}
+
+// Word b of lane q becomes word q of lane b of the quad.
+__device__ __forceinline__ void transpose_quad(uint32_t (&w)[4]) {
+    const bool high = threadIdx.x & 2, odd = threadIdx.x & 1;
+#pragma unroll
+    for (uint32_t i = 0; i < 2; i++) {
+        const uint32_t got = __shfl_xor_sync(~0u, high ? w[i] : w[i + 2], 2);
+        w[i] = high ? got : w[i], w[i + 2] = high ? w[i + 2] : got;
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i += 2) {
+        const uint32_t got = __shfl_xor_sync(~0u, odd ? w[i] : w[i + 1], 1);
+        w[i] = odd ? got : w[i], w[i + 1] = odd ? w[i + 1] : got;
+    }
+}
+
+// A operands for what a lane reads of a token's row at once, 16 bytes: PER_STAGE times a stage. multiply(i,
+// ..) for i below MMAS adds their products to acc.
+template <Format F, bool E4M3> struct Step {
+    static_assert(!E4M3, "E4M3 rows are multiplied with NVFP4 weights");
+    static constexpr uint32_t PER_STAGE = 2, MMAS = 2;
+    uint32_t a[2][4];
+    __device__ __forceinline__ void load(const Stage<F> &stage, uint32_t step) { stage.pair(step, a); }
+    __device__ __forceinline__ void multiply(uint32_t i, float (&acc)[4], const uint4 &x) const {
+        mma_m16n8k16_f32_f16(acc, a[i], i ? x.z : x.x, i ? x.w : x.y);
+    }
+};
+
+template <> struct Step<FORMAT_NVFP4, true> {
+    static constexpr uint32_t PER_STAGE = 1, MMAS = 4; // an mma a block
+    uint32_t a[4][2];
+    float scale[4][2]; // of a block, in rows g and g + 8
+    __device__ __forceinline__ void load(const Stage<FORMAT_NVFP4> &stage, uint32_t) {
+        uint32_t w[4] = {stage.codes.x, stage.codes.y, stage.codes.z, stage.codes.w};
+        transpose_quad(w);
+        const uint32_t near = __shfl_xor_sync(~0u, stage.scales, 1);
+        const uint32_t two = threadIdx.x & 1 ? near | stage.scales << 16 : stage.scales | near << 16;
+        const uint32_t far = __shfl_xor_sync(~0u, two, 2);
+        const uint32_t low = threadIdx.x & 2 ? far : two, high = threadIdx.x & 2 ? two : far;
+#pragma unroll
+        for (uint32_t b = 0; b < 4; b++) {
+            unpack_e4m3(w[b], a[b]);
+            const uint32_t both = cvt_rn_f16x2_e4m3x2((uint16_t)((b < 2 ? low : high) >> b % 2 * 16));
+            scale[b][0] = cvt_f32_f16((uint16_t)both), scale[b][1] = cvt_f32_f16((uint16_t)(both >> 16));
+        }
+    }
+    __device__ __forceinline__ void multiply(uint32_t i, float (&acc)[4], const uint4 &x) const {
+        float d[4];
+        mma_m16n8k16_f32_e4m3(d, a[i], i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w);
+#pragma unroll
+        for (uint32_t e = 0; e < 4; e++) acc[e] = fmaf(scale[i][e / 2], d[e], acc[e]);
     }
 };
 #endif

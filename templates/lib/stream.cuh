@@ -20,15 +20,23 @@ __host__ __device__ constexpr uint32_t stream_depth(uint32_t stages, uint32_t wa
     return length < best ? length : best;
 }
 
-// Rows of activations, a column each: lane (g, q) reads 32 bytes of row g of every column tile. Columns
+// Rows of activations, a column each: lane (g, q) reads x_lane_bytes of row g of every column tile. Columns
 // beyond the last repeat it: what they sum is thrown away.
-template <uint32_t COLS> struct StreamColumns {
+template <uint32_t COLS, bool E4M3> struct StreamColumns {
+    static constexpr uint32_t EACH = x_lane_bytes(E4M3) / 16;
     const uint8_t *row[COLS]; // the lane's bytes of stage 0
-    __device__ __forceinline__ void load(uint32_t stage, uint4 (&x)[COLS][2]) const {
+    // row_of(token): its activations; n: tokens, at least one row is there.
+    template <class RowOf> __device__ __forceinline__ void open(uint32_t n, RowOf row_of) {
+        const uint32_t lane = thread_index() % 32;
+#pragma unroll
+        for (uint32_t c = 0; c < COLS; c++)
+            row[c] = row_of(min(c * TILE_TOKENS + lane / 4, max(n, 1u) - 1)) + lane % 4 * x_lane_bytes(E4M3);
+    }
+    __device__ __forceinline__ void load(uint32_t stage, uint4 (&x)[COLS][EACH]) const {
 #pragma unroll
         for (uint32_t c = 0; c < COLS; c++) {
-            x[c][0] = *(const uint4 *)(row[c] + stage * 128);
-            x[c][1] = *(const uint4 *)(row[c] + stage * 128 + 16);
+            x[c][0] = *(const uint4 *)(row[c] + stage * x_stage_bytes(E4M3));
+            if constexpr (EACH == 2) x[c][1] = *(const uint4 *)(row[c] + stage * x_stage_bytes(E4M3) + 16);
         }
     }
 };
@@ -39,7 +47,7 @@ struct StreamShare {
 };
 // Row tiles that a block has at most: one round, where there is no room for the sums of a second.
 template <class S> __host__ __device__ constexpr uint32_t stream_most() {
-    const uint32_t sums = S::shared_bytes - S::fold * act_pitch(S::k, false);
+    const uint32_t sums = S::shared_bytes - S::fold * x_pitch_least<S>();
     return sums < 2 * S::round * S::cols * PART_BYTES ? S::round : ~0u;
 }
 
@@ -54,8 +62,9 @@ template <uint32_t TILES, uint32_t GRID, uint32_t MOST_> struct StreamDeal {
 };
 
 // How the warps of a block deal row tiles of K columns among themselves.
-template <Format F, uint32_t K, uint32_t COLS_, uint32_t GROUPS_> struct Stream {
+template <Format F, bool E4M3_, uint32_t K, uint32_t COLS_, uint32_t GROUPS_> struct Stream {
     static constexpr Format FORMAT = F;
+    static constexpr bool E4M3 = E4M3_; // rows of activations
     static constexpr uint32_t COLS = COLS_, GROUPS = GROUPS_, STAGES = stages_of(K), BYTES = stage_bytes(F);
     static constexpr uint32_t WANTED = F == FORMAT_NVFP4 ? (COLS > 1 ? 4 : 8) : F == FORMAT_E4M3 ? 4 : 2;
     static constexpr uint32_t DEPTH = stream_depth(STAGES, WANTED);
@@ -63,18 +72,17 @@ template <Format F, uint32_t K, uint32_t COLS_, uint32_t GROUPS_> struct Stream 
         slice_chunk(STAGES, slice_length(STAGES), DEPTH) == DEPTH; // every chunk is full
 };
 
-template <Format F, uint32_t COLS>
-__device__ __forceinline__ void stream_stage(const Stage<F> &stage, const uint4 (&x)[COLS][2],
-                                             float (&acc)[COLS][4]) {
+template <Format F, uint32_t COLS, bool E4M3>
+__device__ __forceinline__ void
+stream_stage(const Stage<F> &stage, const uint4 (&x)[COLS][Step<F, E4M3>::PER_STAGE], float (&acc)[COLS][4]) {
 #pragma unroll
-    for (uint32_t half = 0; half < 2; half++) {
-        uint32_t a[2][4];
-        stage.pair(half, a);
+    for (uint32_t s = 0; s < Step<F, E4M3>::PER_STAGE; s++) {
+        Step<F, E4M3> step;
+        step.load(stage, s);
 #pragma unroll
-        for (uint32_t c = 0; c < COLS; c++) {
-            mma_m16n8k16_f32_f16(acc[c], a[0], x[c][half].x, x[c][half].y);
-            mma_m16n8k16_f32_f16(acc[c], a[1], x[c][half].z, x[c][half].w);
-        }
+        for (uint32_t c = 0; c < COLS; c++)
+#pragma unroll
+            for (uint32_t i = 0; i < Step<F, E4M3>::MMAS; i++) step.multiply(i, acc[c], x[c][s]);
     }
 }
 
@@ -89,7 +97,8 @@ template <class T, uint32_t ROUND, class Link, class Share, class Columns, class
 __device__ __forceinline__ void stream_tiles(const void *w, Share share, Columns make_columns, float4 *shared,
                                              Idle idle, Out out) {
     constexpr uint32_t STAGES = T::STAGES, BYTES = T::BYTES, DEPTH = T::DEPTH, COLS = T::COLS,
-                       GROUPS = T::GROUPS, WARPS = Link::THREADS / 32;
+                       GROUPS = T::GROUPS, WARPS = Link::THREADS / 32,
+                       EACH = Step<T::FORMAT, T::E4M3>::PER_STAGE;
     static_assert(ROUND % GROUPS == 0, "all groups of a block do as many tiles in a round");
     static_assert(WARPS >= GROUPS * SLICES, "a warp for every slice");
     const uint32_t thread = thread_index(), warp = thread / 32, lane = thread % 32, slice = warp % SLICES,
@@ -100,11 +109,11 @@ __device__ __forceinline__ void stream_tiles(const void *w, Share share, Columns
     if constexpr (Link::OPAQUE) asm("" : "+l"(at)); // one address, not an offset of its own for every slot
 
     Stage<T::FORMAT> ring[DEPTH];
-    uint4 x[COLS][2];
+    uint4 x[COLS][EACH];
 #pragma unroll
     for (uint32_t d = 0; d < DEPTH && d < Link::EARLY; d++)
         if (d < mine) ring[d].load(at + d * BYTES, lane);
-    const StreamColumns<COLS> columns = make_columns();
+    const StreamColumns<COLS, T::E4M3> columns = make_columns();
     columns.load(n_stages ? begin : 0, x); // a slice may be empty
 #pragma unroll
     for (uint32_t d = Link::EARLY; d < DEPTH; d++)
@@ -127,12 +136,13 @@ __device__ __forceinline__ void stream_tiles(const void *w, Share share, Columns
 #pragma unroll
                     for (uint32_t d = 0; d < DEPTH; d++) {
                         if (whole.value || base + d < n_stages) {
-                            uint4 x_next[COLS][2];
+                            uint4 x_next[COLS][EACH];
                             columns.load(begin + (base + d + 1 < n_stages ? base + d + 1 : 0), x_next);
-                            stream_stage<T::FORMAT, COLS>(ring[d], x, acc);
+                            stream_stage<T::FORMAT, COLS, T::E4M3>(ring[d], x, acc);
 #pragma unroll
                             for (uint32_t c = 0; c < COLS; c++)
-                                x[c][0] = x_next[c][0], x[c][1] = x_next[c][1];
+#pragma unroll
+                                for (uint32_t s = 0; s < EACH; s++) x[c][s] = x_next[c][s];
                         }
                         if (whole.value ? left != 0 : d < left) ring[d].load(next + d * BYTES, lane);
                     }

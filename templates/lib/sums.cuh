@@ -94,26 +94,29 @@ template <uint32_t MT, uint32_t NT, uint32_t WARPS_N, uint32_t THREADS, uint32_t
 };
 
 // Copies 16-byte pieces of TOKENS rows of activations, the bytes of a stage each, to shared memory: row t at
-// to + t * 128. In an odd row the pieces of a pair are swapped: reads of one piece of two rows then meet no
-// bank conflict. row[t] NULL: no such row; what stands there is multiplied and thrown away.
-template <uint32_t TOKENS, uint32_t STAGES, uint32_t THREADS>
+// to + t * x_stage_bytes. In an odd row of halves the pieces of a pair are swapped: reads of one piece of two
+// rows then meet no bank conflict. row[t] NULL: no such row; what stands there is multiplied and thrown away.
+template <bool E4M3, uint32_t TOKENS, uint32_t STAGES, uint32_t THREADS>
 __device__ __forceinline__ void fetch_rows(const uint8_t *const *row, uint32_t stage, uint32_t n_stages,
                                            uint32_t to) {
+    constexpr uint32_t BYTES = x_stage_bytes(E4M3), PIECES = BYTES / 16;
 #pragma unroll
-    for (uint32_t i = threadIdx.x; i < TOKENS * 8; i += THREADS) {
-        const uint32_t token = i / 8, piece = i % 8, at = to + token * 128 + (piece ^ (token & 1)) * 16;
+    for (uint32_t i = threadIdx.x; i < TOKENS * PIECES; i += THREADS) {
+        const uint32_t token = i / PIECES, piece = i % PIECES,
+                       at = to + token * BYTES + (E4M3 ? piece : piece ^ (token & 1)) * 16;
         const uint8_t *from = row[token];
         if (!from) continue;
-        from += stage * 128 + piece * 16;
+        from += stage * BYTES + piece * 16;
 #pragma unroll
         for (uint32_t s = 0; s < STAGES; s++)
-            if (s < n_stages) cp_async_16(at + s * (TOKENS * 128), from + s * 128);
+            if (s < n_stages) cp_async_16(at + s * (TOKENS * BYTES), from + s * BYTES);
     }
 }
 
-// B operands of k-steps 2 half, 2 half + 1 for the 8 tokens from row `x` on (as fetch_rows left them), for
-// lane (g, q).
-__device__ __forceinline__ uint4 load_tokens(const uint8_t *x, uint32_t g, uint32_t q, uint32_t half) {
-    return *(const uint4 *)(x + g * 128 + ((2 * q + half) ^ (g & 1)) * 16);
+// B operands of step `step` (Step in stage.cuh) for the 8 tokens from row `x` on (as fetch_rows left them),
+// for lane (g, q).
+template <bool E4M3>
+__device__ __forceinline__ uint4 load_tokens(const uint8_t *x, uint32_t g, uint32_t q, uint32_t step) {
+    return *(const uint4 *)(x + g * x_stage_bytes(E4M3) + (E4M3 ? q : (2 * q + step) ^ (g & 1)) * 16);
 }
 #endif

@@ -45,6 +45,37 @@ TestActs acts_of(const float *x, uint32_t n, uint32_t k, uint32_t pitch, bool wi
     return a;
 }
 
+uint32_t e4m3_pitch(uint32_t k) { return (uint32_t)round_up(k, ACT_ALIGN) + META_BYTES; }
+
+// Stage, then lane q of a quad, then block; the four columns of a lane and block as 2, 0, 3, 1.
+size_t e4m3_at(uint32_t column) {
+    static const uint8_t order[4] = {1, 3, 0, 2};
+    uint32_t block = column % 64 / 16, q = column % 16 / 4;
+    return column / 64 * 64 + q * 16 + block * 4 + order[column % 4];
+}
+
+TestActs acts_e4m3_of(const float *x, uint32_t n, uint32_t k) {
+    TestActs a = {.bytes = (size_t)n * e4m3_pitch(k), .n = n, .k = k, .pitch = e4m3_pitch(k)};
+    a.rows = test_alloc(a.bytes);
+    a.value = test_alloc((size_t)n * k * sizeof *a.value);
+    for (uint32_t t = 0; t < n; t++, x += k) {
+        float largest = 0, meta[META_BYTES / 4] = {1};
+        double l1 = 0;
+        uint8_t *row = a.rows + (size_t)t * a.pitch;
+        for (uint32_t i = 0; i < k; i++) largest = fmaxf(largest, fabsf(x[i]));
+        if (largest > 0) meta[0] = ldexpf(1, ilogbf(largest) - (t % 3 == 2 ? 6 : 7));
+        for (uint32_t i = 0; i < k; i++) {
+            uint8_t code = f32_to_e4m3(x[i] / meta[0]);
+            row[e4m3_at(i)] = code;
+            a.value[(size_t)t * k + i] = (double)e4m3_to_f32(code) * (double)meta[0];
+            l1 += fabs(a.value[(size_t)t * k + i]);
+        }
+        meta[1] = nextafterf((float)l1, INFINITY);
+        memcpy(row + a.pitch - META_BYTES, meta, META_BYTES);
+    }
+    return a;
+}
+
 static float row_scale_of(const uint8_t *row, uint32_t k) {
     float scale;
     memcpy(&scale, row + act_pitch(k, false) - META_BYTES, 4);

@@ -19,6 +19,11 @@ typedef struct {
 // Rows of x [n, k]; `pitch` at least act_pitch(k, wide). Each row's scale brings its maximum into [2^13,
 // 2^14), and every third row's one binade lower: a kernel must not rely on more than templates.def says.
 TestActs acts_of(const float *x, uint32_t n, uint32_t k, uint32_t pitch, bool wide);
+// E4M3 rows of the same, `value` what a byte and the scale say; scales are powers of two that bring a row's
+// maximum into [2^7, 2^8), in every third row one binade lower.
+uint32_t e4m3_pitch(uint32_t k);
+TestActs acts_e4m3_of(const float *x, uint32_t n, uint32_t k);
+size_t e4m3_at(uint32_t column); // the byte of a column in such a row
 // Checks rows that a kernel wrote: scales are powers of two, halves are finite and in their range, zeros
 // behind k, l1 at least the sum of magnitudes, and the values as check_close. NaN and infinity in `want` are
 // to be found in the row's halves or its scale.

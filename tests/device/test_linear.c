@@ -10,7 +10,7 @@ enum { FORMS_MAX = 10, TOKENS_MAX = 300 };
 
 // A product of one shape in the forms that the target chooses for some buckets.
 typedef struct {
-    bool gate; // gate_up: n is the width of what it gives
+    bool gate, e4m3; // gate_up: n is the width of what it gives; e4m3: rows of x
     uint32_t n, k, stride;
     const char *format, *more; // more fields
     uint32_t buckets[FORMS_MAX];
@@ -24,6 +24,20 @@ typedef struct {
 #define GATE_UP(f_, k_, format_, act_, ...)                                                                  \
     {                                                                                                        \
         .gate = true, .n = f_, .k = k_, .format = format_, .more = "act=" act_, .buckets = { __VA_ARGS__ }   \
+    }
+#define LINEAR_E4M3(n_, k_, more_, ...)                                                                      \
+    {                                                                                                        \
+        .e4m3 = true, .n = n_, .k = k_, .stride = n_, .format = "nvfp4", .more = "x_e4m3=1 " more_,          \
+        .buckets = {                                                                                         \
+            __VA_ARGS__                                                                                      \
+        }                                                                                                    \
+    }
+#define GATE_UP_E4M3(f_, k_, act_, ...)                                                                      \
+    {                                                                                                        \
+        .gate = true, .e4m3 = true, .n = f_, .k = k_, .format = "nvfp4", .more = "x_e4m3=1 act=" act_,       \
+        .buckets = {                                                                                         \
+            __VA_ARGS__                                                                                      \
+        }                                                                                                    \
     }
 #define EVERY_BUCKET 1, 2, 4, 8, 16, 32, 64, 256, 1024
 #define SOME_BUCKETS 1, 16, 256
@@ -44,10 +58,18 @@ static Product products[] = {
     LINEAR(48, 5376, 48, "e4m3", "", EVERY_BUCKET),
     LINEAR(1, 272, 1, "e4m3", "", 1, 64),
     LINEAR(2128, 1024, 2128, "e4m3", "", EVERY_BUCKET),
+    LINEAR_E4M3(336, 640, "", EVERY_BUCKET),
+    GATE_UP_E4M3(88, 640, "silu", EVERY_BUCKET),
+    LINEAR_E4M3(16, 16, "", SOME_BUCKETS),
+    LINEAR_E4M3(130, 48, "", SOME_BUCKETS),
+    LINEAR_E4M3(48, 5376, "", SOME_BUCKETS),
+    GATE_UP_E4M3(21, 48, "gelu_tanh", 1, 64),
 };
-static Product exact = LINEAR(128, 256, 128, "nvfp4", "", SOME_BUCKETS);
+static Product exact[] = {LINEAR(128, 256, 128, "nvfp4", "", SOME_BUCKETS),
+                          LINEAR_E4M3(128, 256, "", SOME_BUCKETS)};
+static Product whole[] = {LINEAR(112, 320, 112, "nvfp4", "", EVERY_BUCKET),
+                          LINEAR_E4M3(112, 320, "", EVERY_BUCKET)};
 static Product exact_e4m3 = LINEAR(256, 64, 256, "e4m3", "", SOME_BUCKETS);
-static Product whole = LINEAR(112, 320, 112, "nvfp4", "", EVERY_BUCKET);
 static Product biased[] = {LINEAR(40, 48, 50, "f16", "has_bias=1 softcap=30 count=1", 1, 16, 64),
                            LINEAR(40, 48, 50, "e4m3", "has_bias=1 softcap=30 count=1", 1, 16, 64)};
 
@@ -60,45 +82,53 @@ static const Product normed[] = {
     LINEAR(336, 1024, 336, "nvfp4", ""),   LINEAR(2208, 2048, 2208, "f16", ""),
     LINEAR(2208, 4096, 2208, "nvfp4", ""), LINEAR(2208, 2048, 2208, "e4m3", ""),
     GATE_UP(88, 1024, "nvfp4", "silu"),    GATE_UP(1112, 2048, "nvfp4", "silu"),
+    LINEAR_E4M3(2208, 1024, ""),           GATE_UP_E4M3(1112, 2048, "silu"),
 };
 static struct {
     uint32_t norm, product, fold; // kernels
 } folds[COUNT_OF(normed)][FOLD_TOKENS];
+
+static uint32_t x_pitch(const Product *p) { return p->e4m3 ? e4m3_pitch(p->k) : act_pitch(p->k, false); }
+
+static TestActs acts(const Product *p, const float *x, uint32_t n) {
+    return p->e4m3 ? acts_e4m3_of(x, n, p->k) : acts_of(x, n, p->k, x_pitch(p), false);
+}
 
 static void add_forms(Product *p) {
     for (; p->n_forms < FORMS_MAX && p->buckets[p->n_forms]; p->n_forms++)
         p->forms[p->n_forms] =
             p->gate
                 ? device_add("gate_up f=%u k=%u format=%s x_pitch=%u out_pitch=%u %s @ %u", p->n, p->k,
-                             p->format, act_pitch(p->k, false), act_pitch(p->n, false), p->more,
-                             p->buckets[p->n_forms])
+                             p->format, x_pitch(p), act_pitch(p->n, false), p->more, p->buckets[p->n_forms])
                 : device_add("linear n=%u k=%u format=%s out_stride=%u x_pitch=%u %s @ %u", p->n, p->k,
-                             p->format, p->stride, act_pitch(p->k, false), p->more, p->buckets[p->n_forms]);
+                             p->format, p->stride, x_pitch(p), p->more, p->buckets[p->n_forms]);
 }
 
 static void add_folds(size_t i) {
     const Product *p = &normed[i];
-    const uint32_t pitch = act_pitch(p->k, false);
+    const uint32_t pitch = x_pitch(p);
     for (uint32_t b = 1; b <= FOLD_TOKENS; b++) {
         uint32_t kernels[2];
         for (uint32_t norm = 0; norm < 2; norm++)
             kernels[norm] =
-                p->gate
-                    ? device_add(
-                          "gate_up f=%u k=%u format=%s x_pitch=%u out_pitch=%u %s norm=%u eps=1e-6 @ %u",
-                          p->n, p->k, p->format, pitch, act_pitch(p->n, false), p->more, norm, b)
-                    : device_add("linear n=%u k=%u format=%s out_stride=%u x_pitch=%u norm=%u eps=1e-6 @ %u",
-                                 p->n, p->k, p->format, p->stride, pitch, norm, b);
+                p->gate ? device_add(
+                              "gate_up f=%u k=%u format=%s x_pitch=%u out_pitch=%u %s norm=%u eps=1e-6 @ %u",
+                              p->n, p->k, p->format, pitch, act_pitch(p->n, false), p->more, norm, b)
+                        : device_add(
+                              "linear n=%u k=%u format=%s out_stride=%u x_pitch=%u %s norm=%u eps=1e-6 @ %u",
+                              p->n, p->k, p->format, p->stride, pitch, p->more, norm, b);
         CHECK(device_choice(kernels[1])->spared_us > 0);
-        folds[i][b - 1].norm =
-            device_add("norm_add hidden=%u eps=1e-6 has_out=1 out_pitch=%u @ %u", p->k, pitch, b);
+        folds[i][b - 1].norm = device_add("norm_add hidden=%u eps=1e-6 has_out=1 out_pitch=%u e4m3=%u @ %u",
+                                          p->k, pitch, p->e4m3, b);
         folds[i][b - 1].product = kernels[0], folds[i][b - 1].fold = kernels[1];
     }
 }
 
 static void setup(void) {
     for (size_t i = 0; i < COUNT_OF(products); i++) add_forms(&products[i]);
-    add_forms(&exact), add_forms(&whole), add_forms(&added), add_forms(&plain), add_forms(&exact_e4m3);
+    for (size_t i = 0; i < COUNT_OF(exact); i++) add_forms(&exact[i]);
+    for (size_t i = 0; i < COUNT_OF(whole); i++) add_forms(&whole[i]);
+    add_forms(&added), add_forms(&plain), add_forms(&exact_e4m3);
     for (size_t i = 0; i < COUNT_OF(biased); i++) add_forms(&biased[i]);
     for (size_t i = 0; i < COUNT_OF(normed); i++) add_folds(i);
 }
@@ -135,7 +165,7 @@ static TestTiles random_tiles(const Product *p, uint64_t seed) {
 static TestActs random_acts(const Product *p, uint64_t seed, uint32_t n) {
     float *x = test_alloc((size_t)n * p->k * sizeof *x);
     random_outliers(seed, x, (size_t)n * p->k);
-    return acts_of(x, n, p->k, act_pitch(p->k, false), false);
+    return acts(p, x, n);
 }
 
 // Runs tokens [first, first + n) as the whole batch; returns all of `out`: rows past n must still be NaN.
@@ -260,8 +290,7 @@ static void every_e4m3_code(void **state) {
 
 // Row r holds code r % 16 in every column, and scale 1 + r / 16 * 16 + block in block; one-hot activations
 // read single products: 16 codes x 126 scales, exact.
-static void every_code_and_scale(void **state) {
-    (void)state;
+static void check_codes_and_scales(const Product *p) {
     enum { N = 128, K = 256 };
     static uint8_t codes[N * K / 2], scales[N * K / 16];
     static float x[K * K], ones[N];
@@ -270,28 +299,30 @@ static void every_code_and_scale(void **state) {
         for (uint32_t b = 0; b < 16; b++) scales[r * 16 + b] = (uint8_t)MIN(r / 16 * 16 + b, 0x7Eu);
     }
     for (uint32_t k = 0; k < K; k++) x[k * K + k] = 1;
-    Bench b = bench_of(&exact, tiles_of_codes(codes, scales, ones, 1, N, K, false),
-                       acts_of(x, K, K, act_pitch(K, false), false));
-    for (uint32_t f = 0; f < exact.n_forms; f++) {
-        uint32_t step = MIN(exact.buckets[f], (uint32_t)K), jump = step == 1 ? 5 : step;
+    Bench b = bench_of(p, tiles_of_codes(codes, scales, ones, 1, N, K, false), acts(p, x, K));
+    for (uint32_t f = 0; f < p->n_forms; f++) {
+        uint32_t step = MIN(p->buckets[f], (uint32_t)K), jump = step == 1 ? 5 : step;
         for (uint32_t k = 0; k + step <= K; k += jump) {
             const float *out = (const float *)(const void *)run(&b, f, k, step);
             for (uint32_t i = 0; i < step * N; i++) {
                 uint32_t row = i % N, col = k + i / N, scale = MIN(row / 16 * 16 + col / 16, 0x7Eu);
                 float want = e2m1_value[row % 16] * e4m3_to_f32((uint8_t)scale);
                 if (out[i] != want)
-                    check_fail("%s: code %u scale 0x%02x gives %g, expected %g", device_spec(exact.forms[f]),
+                    check_fail("%s: code %u scale 0x%02x gives %g, expected %g", device_spec(p->forms[f]),
                                row % 16, scale, (double)out[i], (double)want);
             }
         }
     }
 }
 
-// Whole numbers: every sum is exact in fp32 in whatever order.
-static void whole_numbers_are_exact(void **state) {
+static void every_code_and_scale(void **state) {
     (void)state;
+    for (size_t i = 0; i < COUNT_OF(exact); i++, device_drop_all()) check_codes_and_scales(&exact[i]);
+}
+
+// Whole numbers: every sum is exact in fp32 in whatever order.
+static void check_whole_numbers(const Product *p) {
     enum { TOKENS = 70 };
-    const Product *p = &whole;
     uint8_t *codes = test_alloc(p->n * p->k / 2), *scales = test_alloc(p->n * p->k / 16);
     float *ones = test_alloc(p->n * sizeof *ones), *x = test_alloc(TOKENS * p->k * sizeof *x);
     uint64_t seed = 3;
@@ -299,8 +330,7 @@ static void whole_numbers_are_exact(void **state) {
     for (uint32_t i = 0; i < p->n * p->k / 16; i++) scales[i] = (uint8_t)(0x38 + i % 2 * 8); // 1 and 2
     for (uint32_t i = 0; i < p->n; i++) ones[i] = 1;
     for (uint32_t i = 0; i < TOKENS * p->k; i++) x[i] = (float)(random_u64(&seed) % 9) - 4;
-    Bench b = bench_of(p, tiles_of_codes(codes, scales, ones, 1, p->n, p->k, false),
-                       acts_of(x, TOKENS, p->k, act_pitch(p->k, false), false));
+    Bench b = bench_of(p, tiles_of_codes(codes, scales, ones, 1, p->n, p->k, false), acts(p, x, TOKENS));
     const double *want = expected(&b);
     for (uint32_t f = 0; f < p->n_forms; f++) {
         uint32_t n = MIN(p->buckets[f], (uint32_t)TOKENS);
@@ -310,6 +340,11 @@ static void whole_numbers_are_exact(void **state) {
                 check_fail("%s: token %u row %u is %g, expected %g", device_spec(p->forms[f]), i / p->n,
                            i % p->n, (double)out[i], want[i]);
     }
+}
+
+static void whole_numbers_are_exact(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(whole); i++, device_drop_all()) check_whole_numbers(&whole[i]);
 }
 
 static void random_against_doubles(void **state) {
@@ -360,7 +395,7 @@ static void nan_stays_where_it_is(void **state) {
             Bench b = bench_of(p, random_tiles(p, 90), random_acts(p, 91, room));
             const uint8_t *clean = run(&b, f, 0, n);
             memset(b.x.rows + (size_t)n * b.x.pitch, 0xFF, (size_t)(room - n) * b.x.pitch);
-            if (n > 2) memset(b.x.rows + (size_t)b.x.pitch, 0xFF, 2 * (size_t)p->k); // the halves of token 1
+            if (n > 2) memset(b.x.rows + (size_t)b.x.pitch, 0xFF, x_pitch(p) - 16); // the values of token 1
             device_write(b.rows, b.x.rows, b.x.bytes);
             const uint8_t *out = run(&b, f, 0, n);
             for (uint32_t t = 0; t < n; t++)

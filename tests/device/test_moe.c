@@ -11,24 +11,29 @@ static const uint32_t buckets[BUCKETS] = {1, 4, 64, 256};
 typedef struct {
     uint32_t n, k; // gate_up: n is the width of what it gives
     const char *format;
+    bool e4m3;                                  // rows of x
     uint32_t gate[BUCKETS], down[BUCKETS], sum; // kernels
 } Experts;
 static Experts shapes[] = {{.n = 40, .k = 80, .format = "nvfp4"},
                            {.n = 192, .k = 320, .format = "nvfp4"},
-                           {.n = 33, .k = 48, .format = "f16"}};
+                           {.n = 33, .k = 48, .format = "f16"},
+                           {.n = 192, .k = 320, .format = "nvfp4", .e4m3 = true}};
 static uint32_t router[2][2]; // kernels: shape, bucket 1 or 64
 static const struct { uint32_t n, k; } routers[2] = {{5, 48}, {128, 2048}};
+
+static uint32_t x_pitch(const Experts *s) { return s->e4m3 ? e4m3_pitch(s->k) : act_pitch(s->k, false); }
 
 static void setup(void) {
     for (size_t i = 0; i < COUNT_OF(shapes); i++) {
         Experts *s = &shapes[i];
         for (uint32_t b = 0; b < BUCKETS; b++) {
             s->gate[b] = device_add("moe_gate_up experts=%d topk=%d f=%u k=%u format=%s act=silu x_pitch=%u "
-                                    "out_pitch=%u @ %u",
-                                    EXPERTS, TOPK, s->n, s->k, s->format, act_pitch(s->k, false),
+                                    "x_e4m3=%u out_pitch=%u @ %u",
+                                    EXPERTS, TOPK, s->n, s->k, s->format, x_pitch(s), s->e4m3,
                                     act_pitch(s->n, false), buckets[b]);
-            s->down[b] = device_add("moe_down experts=%d topk=%d n=%u k=%u format=%s x_pitch=%u each=1 @ %u",
-                                    EXPERTS, TOPK, s->n, s->k, s->format, act_pitch(s->k, false), buckets[b]);
+            s->down[b] =
+                device_add("moe_down experts=%d topk=%d n=%u k=%u format=%s x_pitch=%u x_e4m3=%u each=1 @ %u",
+                           EXPERTS, TOPK, s->n, s->k, s->format, x_pitch(s), s->e4m3, buckets[b]);
         }
         s->sum = device_add("moe_combine topk=%d n=%u @ 256", TOPK, s->n);
     }
@@ -59,10 +64,10 @@ static TestTiles tiles(const Experts *s, uint64_t seed, bool gate) {
                                       : tiles_nvfp4(seed, EXPERTS, rows, s->k, gate);
 }
 
-static TestActs random_acts(uint64_t seed, uint32_t n, uint32_t k, bool wide) {
+static TestActs random_acts(uint64_t seed, uint32_t n, uint32_t k, bool wide, bool e4m3) {
     float *x = test_alloc((size_t)n * k * sizeof *x);
     random_outliers(seed, x, (size_t)n * k);
-    return acts_of(x, n, k, act_pitch(k, wide), wide);
+    return e4m3 ? acts_e4m3_of(x, n, k) : acts_of(x, n, k, act_pitch(k, wide), wide);
 }
 
 // One of the two expert linears on the card. A pair is a token with one of its experts.
@@ -78,7 +83,7 @@ typedef struct {
 
 static Bench bench_of(const Experts *s, bool gate, uint64_t seed) {
     Bench b = {.s = s, .gate = gate, .w = tiles(s, seed, gate), .ids = routes()};
-    b.x = random_acts(seed + 1, gate ? TOKENS : TOKENS * TOPK, s->k, false);
+    b.x = random_acts(seed + 1, gate ? TOKENS : TOKENS * TOPK, s->k, false, s->e4m3);
     b.packed = device_copy(b.w.packed, b.w.packed_bytes);
     b.row_scale = device_copy(b.w.row_scale, b.w.stack * b.w.rows * sizeof *b.w.row_scale);
     b.bound = device_copy(b.w.bound, sizeof b.w.bound);
@@ -168,7 +173,7 @@ static void nan_stays_where_it_is(void **state) {
             Bench b = bench_of(&shapes[c / 2], c % 2, 50 + c);
             uint32_t n = buckets[f] / 2, per = b.gate ? 1 : TOPK;
             const uint8_t *clean = run(&b, f, 0, n);
-            memset(b.x.rows, 0xFF, per * 2 * (size_t)b.s->k); // halves of the first token
+            memset(b.x.rows, 0xFF, per * ((size_t)b.x.pitch - 16)); // values of the first token
             memset(b.x.rows + (size_t)n * per * b.x.pitch, 0xFF, b.x.bytes - (size_t)n * per * b.x.pitch);
             device_write(b.rows, b.x.rows, b.x.bytes);
             device_write((int32_t *)b.routes + n * TOPK, memset(test_alloc(64), 0xFF, 64),

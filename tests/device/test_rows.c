@@ -291,6 +291,122 @@ static void gather_copies(void **state) {
     }
 }
 
+// ---- quantize_rows -------------------------------------------------------------------------------------
+
+static const struct {
+    uint32_t k, each, wide;
+} quantized[] = {{640, 1, 0}, {144, 3, 0}, {48, 1, 1}, {5376, 1, 0}};
+static Forms quantizes[COUNT_OF(quantized)];
+
+static void setup_quantize(void) {
+    for (uint32_t i = 0; i < COUNT_OF(quantized); i++)
+        quantizes[i] =
+            forms_of(line("quantize_rows k=%u rows_each=%u count=%u x_pitch=%u out_pitch=%u", quantized[i].k,
+                          quantized[i].each, i % 2, act_pitch(quantized[i].k, quantized[i].wide),
+                          e4m3_pitch(quantized[i].k)),
+                     1, 8, 0, 0);
+}
+
+// The row that the definition asks for, bit for bit: its values are exact in fp32.
+static void check_quantized(const char *what, const uint8_t *row, const double *x, uint32_t k) {
+    float most = 0, meta[4];
+    double l1 = 0;
+    memcpy(meta, row + e4m3_pitch(k) - sizeof meta, sizeof meta);
+    for (uint32_t i = 0; i < k; i++) most = fmaxf(most, fabsf((float)x[i]));
+    const float inverse = most > 0 ? 448 / most : 0, scale = most / 448;
+    for (uint32_t i = 0; i < k; i++) {
+        const uint8_t want = f32_to_e4m3((float)x[i] * inverse), got = row[e4m3_at(i)];
+        if (got != want) check_fail("%s: column %u is 0x%02x, expected 0x%02x", what, i, got, want);
+        l1 += fabs((double)(e4m3_to_f32(want) * scale));
+    }
+    for (uint32_t i = k; i < e4m3_pitch(k) - sizeof meta; i++)
+        if (row[e4m3_at(i)]) check_fail("%s: column %u behind the row is not 0", what, i);
+    if (f32_bits(meta[0]) != f32_bits(scale))
+        check_fail("%s: the scale is %g, expected %g", what, (double)meta[0], (double)scale);
+    if (!((double)meta[1] >= l1)) check_fail("%s: l1 is %g, below %g", what, (double)meta[1], l1);
+}
+
+static void quantize_rounds(void **state) {
+    (void)state;
+    for (uint32_t q = 0; q < COUNT_OF(quantized); q++, device_drop_all()) {
+        enum { TOKENS = 6 };
+        const uint32_t k = quantized[q].k, each = quantized[q].each, rows = TOKENS * each,
+                       pitch = e4m3_pitch(k);
+        float *values = random_rows(20 + q, (size_t)rows * k);
+        memset(values + (size_t)each * k, 0, k * sizeof *values); // the first row of token 1
+        TestActs x = acts_of(values, rows, k, act_pitch(k, quantized[q].wide), quantized[q].wide);
+        const uint16_t nan = 0x7E00;
+        memcpy(x.rows + (size_t)2 * each * x.pitch + 6, &nan, 2); // of token 2: the row is NaN
+        void *d_x = device_copy(x.rows, x.bytes), *out = device_fill((size_t)rows * pitch),
+             *counts = device_counts(0, 0);
+        for (uint32_t f = 0; f < quantizes[q].n; f++) {
+            const uint32_t n = MIN(quantizes[q].bucket[f], TOKENS - 1u);
+            const char *what = device_spec(quantizes[q].kernel[f]);
+            device_write(counts, (uint32_t[2]){q % 2 ? 0 : n, q % 2 ? n : 0}, 8), device_wipe(out);
+            void *args[] = {d_x, out, counts};
+            device_run(quantizes[q].kernel[f], args, COUNT_OF(args));
+            const uint8_t *got = device_read(out);
+            for (uint32_t r = 0; r < n * each; r++)
+                if (r != 2 * each)
+                    check_quantized(what, got + (size_t)r * pitch, x.value + (size_t)r * k, k);
+                else if (got[(size_t)r * pitch + e4m3_at(3)] % 128 != 127)
+                    check_fail("%s: a NaN became a number", what);
+            check_untouched("rows past the count", got, (size_t)n * each * pitch, (size_t)rows * pitch);
+        }
+    }
+}
+
+// norm_add's own E4M3 rows: scale and values of the row as doubles say, each within half a step of its code.
+static const uint32_t normed[] = {640, 4096, 5376};
+static Forms norm_quantizes[COUNT_OF(normed)];
+
+static void setup_norm_quantize(void) {
+    for (uint32_t i = 0; i < COUNT_OF(normed); i++)
+        norm_quantizes[i] = forms_of(line("norm_add hidden=%u eps=1e-6 has_out=1 out_pitch=%u e4m3=1",
+                                          normed[i], e4m3_pitch(normed[i])),
+                                     1, 8, 0, 0);
+}
+
+static void check_normed(const char *what, const uint8_t *row, const double *want, uint32_t k) {
+    double most = 0;
+    float scale;
+    memcpy(&scale, row + e4m3_pitch(k) - 16, 4);
+    for (uint32_t i = 0; i < k; i++) most = fmax(most, fabs(want[i]));
+    if (fabs((double)scale * 448 - most) > 1e-5 * most)
+        check_fail("%s: the scale is %g, expected %g", what, (double)scale, most / 448);
+    for (uint32_t i = 0; i < k; i++) {
+        double got = (double)e4m3_to_f32(row[e4m3_at(i)]) * (double)scale;
+        double half_step = fmax(fabs(want[i]) / 16, (double)scale * 0x1p-10) * 1.0001;
+        if (!(fabs(got - want[i]) <= half_step))
+            check_fail("%s: column %u is %g, expected %g", what, i, got, want[i]);
+    }
+}
+
+static void norms_quantize(void **state) {
+    (void)state;
+    enum { TOKENS = 5 };
+    for (uint32_t c = 0; c < COUNT_OF(normed); c++, device_drop_all()) {
+        const uint32_t h = normed[c], pitch = e4m3_pitch(h);
+        float *x = random_rows(60 + c, (size_t)TOKENS * h), *w = random_rows(70 + c, h);
+        double *row = test_alloc(h * sizeof *row), *want = test_alloc(h * sizeof *want);
+        void *residual = device_copy(x, (size_t)TOKENS * h * 4), *d_w = device_copy(w, h * 4),
+             *out = device_fill((size_t)TOKENS * pitch), *counts = device_counts(0, 0);
+        for (uint32_t f = 0; f < norm_quantizes[c].n; f++) {
+            const uint32_t n = MIN(norm_quantizes[c].bucket[f], TOKENS - 1u);
+            device_write(counts, &n, sizeof n), device_wipe(out);
+            void *args[] = {residual, NULL, NULL, d_w, out, counts, NULL};
+            device_run(norm_quantizes[c].kernel[f], args, COUNT_OF(args));
+            const uint8_t *got = device_read(out);
+            for (uint32_t t = 0; t < n; t++) {
+                for (uint32_t i = 0; i < h; i++) row[i] = (double)x[t * h + i];
+                norm_reference(row, w, h, want);
+                check_normed(device_spec(norm_quantizes[c].kernel[f]), got + (size_t)t * pitch, want, h);
+            }
+            check_untouched("rows past the count", got, (size_t)n * pitch, (size_t)TOKENS * pitch);
+        }
+    }
+}
+
 // ---- linear_f32 ----------------------------------------------------------------------------------------
 
 typedef struct {
@@ -522,7 +638,8 @@ static void advance_moves_on(void **state) {
 // ---- all -----------------------------------------------------------------------------------------------
 
 static void setup(void) {
-    setup_embed(), setup_norm(), setup_act(), setup_gather(), setup_router(), setup_route();
+    setup_embed(), setup_norm(), setup_act(), setup_gather(), setup_quantize(), setup_norm_quantize(),
+        setup_router(), setup_route();
     setup_combine();
     advance_id = device_add("advance rows_max=%d @ 64", ROWS_MAX);
 }
@@ -534,6 +651,8 @@ static const struct CMUnitTest tests[] = {
     device_test(norm_keeps_anomalies),
     device_test(act_mul_values),
     device_test(gather_copies),
+    device_test(quantize_rounds),
+    device_test(norms_quantize),
     device_test(router_forms_agree),
     device_test(route_picks),
     device_test(combine_sums),

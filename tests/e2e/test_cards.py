@@ -33,6 +33,16 @@ def test_fixture_for_a_card(model, tmp_path, cache):
     assert again.read_bytes() == ada.read_bytes()
 
 
+def test_w4a8_for_a_card(tmp_path, cache):
+    """Products of NVFP4 weights read E4M3 rows, in every form; what reads other weights does not."""
+    ada = compile_for("rtx4090", "qwen3-moe", tmp_path / "x.ada", cache, "--set", "gemm=w4a8")
+    assert '"gemm": "w4a8"' in run("adallm-rt", "info", ada).stdout
+    kernels = [k["name"] for k in json.loads(run("adallm-rt", "explain", "--json", ada).stdout)["kernels"] if not k["name"].startswith("chain")]
+    products = [k for k in kernels if k.startswith(("linear", "moe_gate_up", "moe_down"))]
+    assert any("quantize_rows" in k for k in kernels) and {k.split("_nvfp4")[0] for k in products if "nvfp4" in k} == {"linear", "moe_gate_up", "moe_down"}
+    assert all(("e4m3" in k) == ("nvfp4" in k) for k in products), products
+
+
 def test_what_is_emitted(tmp_path, cache):
     kept = tmp_path / "kept"
     kept.mkdir()

@@ -10,6 +10,8 @@ from safetensors.numpy import load_file
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 MODELS = ROOT / "tests" / "golden" / "models"
 NAMES = ["qwen3", "qwen3-ct", "qwen3-moe", "gemma3", "gemma3-ct", "quantize", "llama", "qwen2"]
+# What tests/device takes to a card: fixture and options of the compilation.
+CARRIED = {name: (name, ()) for name in NAMES} | {f"{name}-w4a8": (name, ("--set", "gemm=w4a8")) for name in ("qwen3", "qwen3-moe", "gemma3")}
 BUILD = pathlib.Path(os.environ.get("ADALLM_BUILD", ROOT / "build"))
 
 

@@ -1,4 +1,4 @@
-// embed, norm_add, act_mul, moe_route, gather_rows, advance: one row of activations at a time.
+// embed, norm_add, act_mul, moe_route, gather_rows, quantize_rows, advance: one row of activations at a time.
 #include <math.h>
 #include <stdlib.h>
 
@@ -8,7 +8,7 @@
 
 static Kernels kernels;
 enum { HIDDEN = 44, VOCAB = 37, TOKENS = 7, EXPERTS = 13, TOPK = 4 };
-static uint32_t embed_id[5], act_id[2], norm_id[8], route_id[2], gather_id, advance_id;
+static uint32_t embed_id[5], act_id[2], norm_id[8], route_id[2], gather_id, quantize_id, advance_id;
 
 static void setup(void) {
     static const char *const formats[] = {"rows_f32", "f32", "rows_bf16", "bf16", "f16"};
@@ -24,6 +24,7 @@ static void setup(void) {
     for (uint32_t i = 0; i < 2; i++)
         route_id[i] = kernels_add(&kernels, "moe_route experts=%d k=%d norm=%u", EXPERTS, TOPK, i);
     gather_id = kernels_add(&kernels, "gather_rows hidden=%d", HIDDEN);
+    quantize_id = kernels_add(&kernels, "quantize_rows k=%d rows_each=2", HIDDEN);
     advance_id = kernels_add(&kernels, "advance rows_max=4");
 }
 
@@ -162,6 +163,33 @@ static void route_picks(void **state) {
     fenced_free(logits);
 }
 
+// Bit for bit what the definition says; a row with a NaN is NaN, a row of tiny values zeros.
+static void quantize_rounds(void **state) {
+    (void)state;
+    enum { ROWS = 2 * TOKENS };
+    float x[ROWS * HIDDEN], *out = fenced_alloc(ROWS * HIDDEN * sizeof *out);
+    uint32_t counts[4] = {TOKENS - 1};
+    random_outliers(11, x, ROWS * HIDDEN);
+    memset(x, 0, HIDDEN * sizeof *x);
+    for (uint32_t i = 0; i < HIDDEN; i++) x[HIDDEN + i] = 1e-36f;
+    x[2 * HIDDEN + 3] = NAN, x[3 * HIDDEN + 3] = -INFINITY;
+    void *args[] = {x, out, counts};
+    kernels_run(&kernels, quantize_id, args, 3);
+    for (uint32_t r = 0; r < ROWS - 2; r++) {
+        float most = 0;
+        for (uint32_t i = 0; i < HIDDEN; i++) most = fmaxf(most, fabsf(x[r * HIDDEN + i]));
+        const float inverse = r < 2 ? 0 : 448 / most, scale = r < 2 ? 0 : most / 448;
+        for (uint32_t i = 0; i < HIDDEN; i++) {
+            const float got = out[r * HIDDEN + i],
+                        want = e4m3_to_f32(f32_to_e4m3(x[r * HIDDEN + i] * inverse)) * scale;
+            if (r == 2 || r == 3 ? isfinite(got) : got != want)
+                check_fail("row %u column %u is %g, expected %g", r, i, (double)got, (double)want);
+        }
+    }
+    for (uint32_t i = (ROWS - 2) * HIDDEN; i < ROWS * HIDDEN; i++) assert_true(isnan(out[i]));
+    fenced_free(out);
+}
+
 static void gather_and_advance(void **state) {
     (void)state;
     float x[TOKENS * HIDDEN], *out = fenced_alloc(3 * HIDDEN * sizeof *out);
@@ -188,6 +216,6 @@ static void gather_and_advance(void **state) {
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(embed_rows),  cmocka_unit_test(norm_add_forms),     cmocka_unit_test(act_mul_values),
-    cmocka_unit_test(route_picks), cmocka_unit_test(gather_and_advance),
+    cmocka_unit_test(route_picks), cmocka_unit_test(gather_and_advance), cmocka_unit_test(quantize_rounds),
 };
 KERNELS_MAIN(kernels, setup, tests)

@@ -10,12 +10,16 @@
 #include "runtime/base/num.h"
 #include "tests/unit/unit.h"
 
-static SpecField fields[] = {
-    {.key = "hidden", .kind = 'u', .u = 8},     {.key = "eps", .kind = 'f', .f = 1e-6},
-    {.key = "has_branch", .kind = 'u', .u = 1}, {.key = "has_post", .kind = 'u'},
-    {.key = "has_out", .kind = 'u', .u = 1},    {.key = "count", .kind = 'u'},
-    {.key = "out_pitch", .kind = 'u'},          {.key = "wide", .kind = 'u'},
-    {.key = "next_bytes", .kind = 'u'}};
+static SpecField fields[] = {{.key = "hidden", .kind = 'u', .u = 8},
+                             {.key = "eps", .kind = 'f', .f = 1e-6},
+                             {.key = "has_branch", .kind = 'u', .u = 1},
+                             {.key = "has_post", .kind = 'u'},
+                             {.key = "has_out", .kind = 'u', .u = 1},
+                             {.key = "count", .kind = 'u'},
+                             {.key = "out_pitch", .kind = 'u'},
+                             {.key = "wide", .kind = 'u'},
+                             {.key = "e4m3", .kind = 'u'},
+                             {.key = "next_bytes", .kind = 'u'}};
 static PlanKernel kernel = {
     .name = "norm_add_h8", .template_ = "norm_add", .spec = fields, .n_spec = COUNT_OF(fields)};
 static PlanLaunch launch = {.kind = ADA_LAUNCH_KERNEL,

@@ -18,14 +18,21 @@ static SpecField norm_fields[] = {{.key = "hidden", .kind = 'u', .u = 8},
                                   {.key = "count", .kind = 'u'},
                                   {.key = "out_pitch", .kind = 'u'},
                                   {.key = "wide", .kind = 'u'},
+                                  {.key = "e4m3", .kind = 'u'},
                                   {.key = "next_bytes", .kind = 'u', .u = 1ull << 33}};
-static SpecField moe_fields[] = {
-    {.key = "experts", .kind = 'u', .u = 8},      {.key = "topk", .kind = 'u', .u = 2},
-    {.key = "n", .kind = 'u', .u = 64},           {.key = "k", .kind = 'u', .u = 64},
-    {.key = "format", .kind = 'n', .n = "nvfp4"}, {.key = "x_pitch", .kind = 'u', .u = 144},
-    {.key = "each", .kind = 'u', .u = 1},         {.key = "tiled", .kind = 'u'},
-    {.key = "cols", .kind = 'u', .u = 1},         {.key = "groups", .kind = 'u', .u = 1},
-    {.key = "round", .kind = 'u', .u = 1},        {.key = "per_sm", .kind = 'u', .u = 3}};
+static SpecField moe_fields[] = {{.key = "experts", .kind = 'u', .u = 8},
+                                 {.key = "topk", .kind = 'u', .u = 2},
+                                 {.key = "n", .kind = 'u', .u = 64},
+                                 {.key = "k", .kind = 'u', .u = 64},
+                                 {.key = "format", .kind = 'n', .n = "nvfp4"},
+                                 {.key = "x_pitch", .kind = 'u', .u = 144},
+                                 {.key = "x_e4m3", .kind = 'u'},
+                                 {.key = "each", .kind = 'u', .u = 1},
+                                 {.key = "tiled", .kind = 'u'},
+                                 {.key = "cols", .kind = 'u', .u = 1},
+                                 {.key = "groups", .kind = 'u', .u = 1},
+                                 {.key = "round", .kind = 'u', .u = 1},
+                                 {.key = "per_sm", .kind = 'u', .u = 3}};
 
 typedef struct {
     Arena arena;
@@ -140,6 +147,7 @@ static void instances_are_readable(void **state) {
                                "    static constexpr uint32_t k = 64;\n"
                                "    static constexpr Format format = FORMAT_NVFP4;\n"
                                "    static constexpr uint32_t x_pitch = 144;\n"
+                               "    static constexpr uint32_t x_e4m3 = 0;\n"
                                "    static constexpr uint32_t each = 1;\n"
                                "    static constexpr uint32_t tiled = 0;\n"
                                "    static constexpr uint32_t cols = 1;\n"

@@ -71,6 +71,11 @@ static void dense_ops(void **state) {
            0.99963002f, 30);
     EXPECT(X("1,4", "4", "1, -2, 5, 7") "%3 = act_mul %2 {act=silu} : f32[T,2]\noutput %3 {name=logits}", 1,
            3.6552929f, -1.6688409f);
+    // 100 and 3.1 between two codes, at the second row's scale of 2^-6 a subnormal one; zeros stay zeros.
+    EXPECT(X("3,4", "4",
+             "448, 100, 1, -3.1, 7, 3.3, -0.1, 0.0001, 0, 0, 0, 0") "%3 = quantize_rows %2 : "
+                                                                    "f32[T,4]\noutput %3 {name=logits}",
+           3, 448, 96, 1, -3, 7, 3.25f, -0.1015625f, 0x3p-15f, 0, 0, 0, 0);
     EXPECT(X("1,2", "2", "1, 2") "%3 = join %2, %2 : f32[T,4]\noutput %3 {name=logits}", 1, 1, 2, 1, 2);
 }
 
