@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 DEBIAN_PACKAGES = """gcc clang ninja-build clang-format libclang-rt-14-dev libyaml-dev libyajl-dev libpcre2-dev libutf8proc-dev
     libssl-dev libmicrohttpd-dev libcmocka-dev man-db universal-ctags python3 python3-venv""".split()
 PYTHON_PACKAGES = ["numpy", "safetensors", "gguf", "pytest", "jsonschema", "openai==3.57.0", "anthropic==2.14.0",
-                   "langchain-openai==1.7.4", "litellm==1.110.2"]
+                   "langchain-openai==1.7.4", "litellm==1.110.2", "schemathesis==4.32.5", "lm-eval==0.4.13"]
 # The CUDA toolkit, where none is installed: the compiler, its back end and headers, cudart with the static library.
 CUDA_PACKAGES = [f"nvidia-{name}==13.0.*" for name in ("cuda-nvcc", "nvvm", "cuda-crt", "cuda-runtime", "cuda-cccl")]
 VENV = ROOT / "build" / "venv"
@@ -155,9 +155,9 @@ def programs(n, variant):
 def unit_tests(n, variant, libs):
     outs, benches = [], []
     harness = objects(n, variant, sources("tests/kernels/harness*.c"))
-    for f in sources("tests/unit/test_*.c", "tests/kernels/test_*.c", "tests/bench/bench_*.c", "tests/e2e/*.c"):
+    for f in sources("tests/unit/test_*.c", "tests/kernels/test_*.c", "tests/bench/bench_*.c", "tests/e2e/*.c", "tests/server/*.c"):
         out = f"build/{variant}/tests/{pathlib.Path(f).stem}"
-        extra = [] if f.startswith(("tests/unit/", "tests/e2e/")) else harness
+        extra = [] if f.startswith(("tests/unit/", "tests/e2e/", "tests/server/")) else harness
         n.build(out, f"link_{variant}", objects(n, variant, [f]) + extra + libs,
                 libs="-lcmocka " + static_libs(TEST_LIBS, cuda=True))
         (benches if f.startswith("tests/bench/") else outs).append(out)
@@ -202,6 +202,8 @@ def build_ninja():
             unit_tests(n, variant, libs)
     n.build("schedules", "script", [], order_only=["build/release/tests/test_schedules"],
             run="build/release/tests/test_schedules 200000")
+    n.build("fuzz-api", "script", [], order_only=["programs-release"], run="$python tests/server/fuzz_api.py --requests 20000")
+    n.build("soak", "script", [], order_only=["build/release/tests/null_server"], run="$python tests/server/soak.py")
     n.build("test", "script", [],
             order_only=["programs-release", "unit-release", "programs-asan", "unit-asan", "threads-tsan", "fuzzers"],
             run="$python tests/run.py")

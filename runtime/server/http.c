@@ -340,7 +340,10 @@ void conn_gone(Conn *k) {
     k->gone = true;
     Call *c = k->call;
     if (!c || c->state == CALL_PREPARING) return;
-    if (c->has_reply && !c->stream_done) generate_cancel(c);
+    if (c->has_reply && !c->stream_done) {
+        c->server->counters.cancelled++;
+        generate_cancel(c);
+    }
     call_resume(c);
 }
 

@@ -132,11 +132,11 @@ bool reply_news(Reply *r, ReplyChoice *c, const EngineNews *news, StrBuf *out) {
         answer_finish(&c->answer);
         c->finish = finish_of(c, news->end);
         if (c->answer.stopped) c->stop_string = c->answer.stop.strings[c->answer.stop.which];
+    }
+    flush_run(c); // tells the usage so far, of which this choice is not yet a part
+    if (ends) {
         r->usage.tokens += c->n_tokens;
         r->usage.reasoning_tokens += c->answer.n_reasoning_tokens;
-    }
-    flush_run(c);
-    if (ends) {
         c->over = true;
         r->n_over++;
         if (r->req->stream) r->form->choice_end(r, c, out);

@@ -165,7 +165,28 @@ static bool name_ok(Str s) {
     return true;
 }
 
-static bool one_tool(const Json *t, const char *where, ApiTool *out, ApiError *e) {
+static bool names_object(const Json *type) {
+    bool found = type->kind == JSON_STRING && str_is(type->s, "object");
+    for (uint32_t i = 0; type->kind == JSON_ARRAY && i < type->n; i++)
+        found = found || (type->items[i].kind == JSON_STRING && str_is(type->items[i].s, "object"));
+    return found;
+}
+
+// Arguments are an object, whatever else the schema would allow: clients read names and values from them.
+static bool object_schema(Arena *a, const Json *schema, const char *where, const Json **out, ApiError *e) {
+    const Json *type = json_get(schema, "type");
+    JsonObjectBuild b = {.arena = a};
+    if (!json_absent(type) && !names_object(type))
+        return api_invalid(e, where, "`%s.function.parameters` must be the schema of an object", where);
+    json_put(&b, STR("type"), json_of_str(STR("object")));
+    for (uint32_t i = 0; i < schema->n; i++)
+        if (!str_is(schema->members[i].key, "type"))
+            json_put(&b, schema->members[i].key, schema->members[i].value);
+    *out = json_keep(a, json_built(&b));
+    return true;
+}
+
+static bool one_tool(Arena *a, const Json *t, const char *where, ApiTool *out, ApiError *e) {
     const Json *f = json_get(t, "function"), *name = json_get(f, "name"),
                *parameters = json_get(f, "parameters");
     if (t->kind != JSON_OBJECT) return field_wrong(e, where, "a list of objects", t);
@@ -178,7 +199,8 @@ static bool one_tool(const Json *t, const char *where, ApiTool *out, ApiError *e
                            where);
     if (!json_absent(parameters) && parameters->kind != JSON_OBJECT)
         return field_wrong(e, where, "a function with a JSON schema as `parameters`", parameters);
-    *out = (ApiTool){.name = name->s, .parameters = json_absent(parameters) ? NULL : parameters};
+    *out = (ApiTool){.name = name->s};
+    if (!json_absent(parameters) && !object_schema(a, parameters, where, &out->parameters, e)) return false;
     return field_bool(f, "strict", &out->strict, e);
 }
 
@@ -195,7 +217,7 @@ bool request_tools(const ApiModel *m, Arena *a, const Json *tools, ApiRequest *r
                                STR_ARG(m->name));
     ApiTool *list = ARENA_ARRAY(a, ApiTool, tools->n);
     for (uint32_t i = 0; i < tools->n; i++) {
-        if (!one_tool(&tools->items[i], arena_printf(a, "tools[%u]", i), &list[i], e)) return false;
+        if (!one_tool(a, &tools->items[i], arena_printf(a, "tools[%u]", i), &list[i], e)) return false;
         for (uint32_t k = 0; k < i; k++)
             if (str_eq(list[k].name, list[i].name))
                 return api_invalid(e, "tools", "`tools` has two functions named " STR_FMT,

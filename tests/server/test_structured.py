@@ -121,3 +121,20 @@ def test_gone_clients_leave_no_rule_behind(server):
         s.recv(100)
         s.close()
     assert server.call("/v1/chat/completions", chat())[0] == 200
+
+
+@pytest.mark.parametrize("parameters", [{}, {"type": ["object", "null"]}, {"description": "nothing said"}, {"anyOf": [{"type": "object"}, {"type": "string"}]}])
+def test_arguments_are_objects_whatever_the_schema_allows(server, parameters):
+    body = chat(max_tokens=60, temperature=1, seed=3, tools=[{"type": "function", "function": {"name": "f", "parameters": parameters}}], tool_choice="required",
+                logit_bias={str(server.call("/tokenize", {"prompt": t, "add_special_tokens": False})[1]["tokens"][0]): 100 for t in "}f"})
+    status, answer, _ = server.call("/v1/chat/completions", body)
+    assert status == 200, answer
+    call = answer["choices"][0]["message"]["tool_calls"][0]
+    assert call["function"]["arguments"].startswith("{"), call
+
+
+@pytest.mark.parametrize("type", ["string", ["string", "null"], 5])
+def test_parameters_of_another_kind_are_refused(server, type):
+    body = chat(tools=[{"type": "function", "function": {"name": "f", "parameters": {"type": type}}}])
+    status, answer, _ = server.call("/v1/chat/completions", body)
+    assert status == 400 and answer["error"]["param"] == "tools[0]" and "object" in answer["error"]["message"]
