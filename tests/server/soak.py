@@ -214,7 +214,7 @@ def main():
     offered = sum(n for (kind, status), n in s.counts.items() if status in (200, 429))
     quarter = max(1, len(memory) // 4)
     early, late = middle(memory[2 * quarter:3 * quarter]), middle(memory[-quarter:])
-    allowed = GROWTH_MAX * (1 if args.seconds >= 300 else 4)  # the heap's high-water mark is reached after some minutes: the largest requests are rare
+    allowed = GROWTH_MAX * (1 if args.seconds >= 300 else 4)  # the first minutes still grow in steps: the largest requests are rare
     print(f"{offered} requests to generate, {offered / max(1, s.answered):.2f} times what was answered; {m['generation_tokens_total']:.0f} tokens, "
           f"{m['num_preemptions_total']:.0f} preemptions, {m['clients_gone_total']:.0f} clients gone, {m['clients_stalled_total']:.0f} stalled")
     print(f"memory: {early / 1e6:.2f} MB in the third quarter, {late / 1e6:.2f} MB in the last")
