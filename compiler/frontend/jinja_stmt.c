@@ -235,7 +235,8 @@ static bool parameters(Jinja *j) {
             j->cap_params = MAX(j->cap_params * 2, 64u);
             j->params = xrealloc(j->params, j->cap_params, sizeof *j->params);
         }
-        j->params[j->n_params++].name = j->consts[jinja_string(j, name->s)].s;
+        uint32_t text = jinja_string(j, name->s); // moves the constants
+        j->params[j->n_params++].name = j->consts[text].s;
         f->n_params++;
         if (jinja_accept(j, "=")) {
             defaults = true;
@@ -267,8 +268,9 @@ static bool stmt_macro(Blocks *b, const Tok *word) {
         j->cap_functions *= 2;
         j->functions = xrealloc(j->functions, j->cap_functions, sizeof *j->functions);
     }
-    j->functions[j->n_functions] = (ChatFunction){
-        .name = j->consts[jinja_string(j, name->s)].s, .entry = j->n_code, .first_param = j->n_params};
+    uint32_t text = jinja_string(j, name->s); // moves the constants
+    j->functions[j->n_functions] =
+        (ChatFunction){.name = j->consts[text].s, .entry = j->n_code, .first_param = j->n_params};
     j->function = j->n_functions++;
     // A scope without CLEAR: the caller sets all locals.
     j->scopes[j->n_scopes++] = (JinjaScope){.first_name = j->n_names, .clear_at = UINT32_MAX};
