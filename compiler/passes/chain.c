@@ -63,20 +63,12 @@ typedef struct {
     uint32_t cap_kernels, cap_chains;
 } Chainer;
 
-static bool name_taken(const Plan *p, const char *name) {
-    for (uint32_t i = 0; i < p->n_kernels; i++)
-        if (!strcmp(p->kernels[i].name, name)) return true;
-    return false;
-}
-
 // "chain_linear_gate_up_linear": its parts' templates, and a number where others are called the same.
 static const char *chain_name(const Chainer *x, const PlanKernel *k) {
     const char *base = "chain";
     for (uint32_t i = 0; i < k->n_parts; i++)
         base = arena_printf(x->c->arena, "%s_%s", base, k->parts[i].template_);
-    const char *name = base;
-    for (uint32_t n = 2; name_taken(x->p, name); n++) name = arena_printf(x->c->arena, "%s_%u", base, n);
-    return name;
+    return plan_kernel_name(x->c->arena, x->p, base);
 }
 
 // Stages that a warp asks for before the blocks have met: what memory delivers meanwhile. More would stand in

@@ -84,6 +84,12 @@ static bool name_taken(const Plan *p, const char *name) {
     return false;
 }
 
+const char *plan_kernel_name(Arena *a, const Plan *p, const char *base) {
+    const char *name = base;
+    for (uint32_t n = 2; name_taken(p, name); n++) name = arena_printf(a, "%s_%u", base, n);
+    return name;
+}
+
 // The kernel of a step with this choice; *added tells whether it is new.
 static uint32_t intern(Chooser *x, const Step *s, const KernelChoice *choice, bool *added) {
     Plan *p = x->p;
@@ -97,9 +103,8 @@ static uint32_t intern(Chooser *x, const Step *s, const KernelChoice *choice, bo
     for (uint32_t i = 0; i < choice->n_schedule; i++)
         if (!strcmp(choice->schedule[i].key, "cols") && choice->schedule[i].u)
             buf_printf(&b, "_t%llu", 8 * (unsigned long long)choice->schedule[i].u);
-    const char *base = arena_strdup(x->c->arena, buf_cstr(&b)), *name = base;
+    const char *name = plan_kernel_name(x->c->arena, p, arena_strdup(x->c->arena, buf_cstr(&b)));
     buf_free(&b);
-    for (uint32_t n = 2; name_taken(p, name); n++) name = arena_printf(x->c->arena, "%s_%u", base, n);
     PlanKernel k = {.name = name, .template_ = s->template_, .n_spec = s->n_spec + choice->n_schedule};
     k.spec = ARENA_ARRAY(x->c->arena, SpecField, k.n_spec);
     memcpy(k.spec, s->spec, s->n_spec * sizeof *s->spec);

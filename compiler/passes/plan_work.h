@@ -106,6 +106,8 @@ void step_cost(const Step *s, uint32_t rows, uint32_t seqs, uint64_t *read, uint
                uint64_t *flops);
 // "layer 3: norm_add (models/families/qwen3.yaml:31)"
 const char *node_origin(Arena *a, const Node *n);
+// `base`, or with a number behind it where a kernel has that name (choose.c).
+const char *plan_kernel_name(Arena *a, const Plan *p, const char *base);
 // Room for one more item; the old array stays behind in the arena.
 void *plan_grow(Arena *a, void *items, uint32_t n, uint32_t *cap, size_t size);
 #endif

@@ -2,9 +2,8 @@
 // (chain.cu) it waits for the results of the one before. Every link has
 //   THREADS, GRID   of a block; of the launch, 0 where that is not known before
 //   WAITS           inputs are there only after wait(), which every thread calls once
-//   EARLY           stages of weights that a warp asks for before that: their bytes stand in the way of those
-//   that
-//                   tell that the inputs are there
+//   EARLY           stages of weights that a warp asks for before that: more would delay the words that tell
+//                   that the inputs are there
 //   OPAQUE          fewer registers for addresses, and a little slower
 #ifndef ADALLM_LIB_LINK_CUH
 #define ADALLM_LIB_LINK_CUH

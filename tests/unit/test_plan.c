@@ -172,6 +172,18 @@ static void small_batches_run_in_chains(void **state) {
                 !strcmp(p->kernels[p->launches[one->first_launch + i].kernel].template_, "attention");
         for (uint32_t i = 0; i < p->n_chains; i++) chains += p->chains[i].first_launch < one->n_launches;
         if (round < 2) assert_int_equal(chains, attentions + 1);
+        for (uint32_t fault = 0; fault < 3 && p->n_chains; fault++) { // what plan_verify finds
+            static const char *const words[] = {"is no part of kernel", "are not of one program",
+                                                "chain 0: kernel"};
+            const PlanChain kept = p->chains[0];
+            Diags own = {.arena = &a};
+            if (fault == 0) p->chains[0].first_launch--;
+            if (fault == 1) p->chains[0].first_launch = p->programs[0].n_launches - 1;
+            if (fault == 2) p->chains[0].grid = 0;
+            assert_false(plan_verify(p, &own));
+            if (!strstr(diags_first_message(&own), words[fault])) fail_msg("%s", diags_first_message(&own));
+            p->chains[0] = kept;
+        }
         for (uint32_t i = 0; i < p->n_kernels; i++)
             if (p->kernels[i].n_parts) refused[refusals.n++] = (PlanRefusal){p->kernels[i], "spills 8 bytes"};
         assert_true(refusals.n < COUNT_OF(refused));
