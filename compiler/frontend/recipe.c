@@ -12,7 +12,7 @@ static const struct {
     Kind kind;
     const char *preset; // the default, written as in YAML
     int64_t min, max;
-    const char *choices; // words; those in () are known and refused
+    const char *choices; // words
     const char *help;
     size_t offset; // in Recipe
 } fields[RECIPE_COUNT] = {
@@ -85,13 +85,12 @@ static bool read_text(Reader *r, RecipeField f, const Yaml *y, const char **dst)
     return true;
 }
 
-// Steps through `choices`; *planned tells whether the word stands in ().
-static bool next_choice(const char **cursor, Str *word, bool *planned) {
+// Steps through `choices`.
+static bool next_choice(const char **cursor, Str *word) {
     const char *p = *cursor + strspn(*cursor, " ");
     size_t n = strcspn(p, " ");
     *cursor = p + n;
-    *planned = *p == '(';
-    *word = *planned ? (Str){p + 1, n - 2} : (Str){p, n};
+    *word = (Str){p, n};
     return n != 0;
 }
 
@@ -100,17 +99,12 @@ static bool read_choice(Reader *r, RecipeField f, const Yaml *y, const char **ds
     size_t n = 0;
     Str word;
     StrBuf want = {0};
-    bool planned;
-    while (next_choice(&cursor, &word, &planned)) {
+    while (next_choice(&cursor, &word)) {
         if (y->kind == YAML_SCALAR && str_eq(y->s, word)) {
             buf_free(&want);
             *dst = y->s.ptr;
-            if (!planned) return true;
-            return diag_error(r->diags, E_RECIPE_VALUE, yaml_span(r->src, y),
-                              "`%s: " STR_FMT "` is not supported yet; supported is `%s`", names[f],
-                              STR_ARG(word), fields[f].preset);
+            return true;
         }
-        if (planned) continue;
         listed[n] = arena_strndup(r->arena, word.ptr, word.len);
         buf_printf(&want, "%s`%s`", n ? ", " : "", listed[n]);
         n++;

@@ -192,3 +192,9 @@ void reply_stop_reason(const ReplyChoice *c, StrBuf *out) {
     else
         buf_puts(out, "null");
 }
+
+void reply_openai_failed(Reply *r, const ApiError *e, StrBuf *out) {
+    buf_puts(out, "data: ");
+    api_error_write(out, e, API_STYLE_OPENAI, r->request_id);
+    buf_puts(out, "\n\ndata: [DONE]\n\n");
+}

@@ -84,9 +84,10 @@ void reply_failed(Reply *r, const ApiError *e, StrBuf *out); // of a stream
 // ---- for the forms ---------------------------------------------------------------------------------------
 
 extern const ReplyForm reply_chat, reply_completions, reply_messages, reply_responses;
-const char *reply_finish_name(const ReplyChoice *c); // "stop", "length", "tool_calls"
-void reply_key(StrBuf *out, const char *key);        // , "key":
-void reply_usage(StrBuf *out, const ReplyUsage *u);  // OpenAI's object
+const char *reply_finish_name(const ReplyChoice *c);                // "stop", "length", "tool_calls"
+void reply_key(StrBuf *out, const char *key);                       // , "key":
+void reply_usage(StrBuf *out, const ReplyUsage *u);                 // OpenAI's object
+void reply_openai_failed(Reply *r, const ApiError *e, StrBuf *out); // the last event of chat and completions
 void reply_ids(StrBuf *out, const int32_t *ids, uint32_t n);
 void reply_call_id(const Reply *r, uint32_t choice, uint32_t call, char out[40]);
 void reply_stop_reason(const ReplyChoice *c, StrBuf *out); // the string or id that ended it, or null

@@ -103,12 +103,6 @@ static void end(Reply *r, StrBuf *out) {
     buf_puts(out, "data: [DONE]\n\n");
 }
 
-static void failed(Reply *r, const ApiError *e, StrBuf *out) {
-    buf_puts(out, "data: ");
-    api_error_write(out, e, API_STYLE_OPENAI, r->request_id);
-    buf_puts(out, "\n\ndata: [DONE]\n\n");
-}
-
 static void calls(const ReplyChoice *c, StrBuf *out) {
     reply_key(out, "tool_calls");
     buf_putc(out, '[');
@@ -169,4 +163,4 @@ static void whole(Reply *r, StrBuf *out) {
     buf_puts(out, "}");
 }
 
-const ReplyForm reply_chat = {"text/event-stream", begin, part, choice_end, end, failed, whole};
+const ReplyForm reply_chat = {"text/event-stream", begin, part, choice_end, end, reply_openai_failed, whole};

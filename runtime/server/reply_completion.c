@@ -91,12 +91,6 @@ static void end(Reply *r, StrBuf *out) {
     buf_puts(out, "data: [DONE]\n\n");
 }
 
-static void failed(Reply *r, const ApiError *e, StrBuf *out) {
-    buf_puts(out, "data: ");
-    api_error_write(out, e, API_STYLE_OPENAI, r->request_id);
-    buf_puts(out, "\n\ndata: [DONE]\n\n");
-}
-
 static void whole(Reply *r, StrBuf *out) {
     head(r, out);
     buf_puts(out, ", \"choices\": [");
@@ -114,4 +108,5 @@ static void whole(Reply *r, StrBuf *out) {
     buf_putc(out, '}');
 }
 
-const ReplyForm reply_completions = {"text/event-stream", begin, part, choice_end, end, failed, whole};
+const ReplyForm reply_completions = {"text/event-stream", begin, part, choice_end, end,
+                                     reply_openai_failed, whole};
