@@ -5,7 +5,9 @@
 
 #include "runtime/base/file.h"
 #include "runtime/base/fp.h"
+#include "runtime/base/num.h"
 #include "runtime/exec/manifest.h"
+#include "runtime/exec/plan_check.h"
 #include "tests/unit/small_model.h"
 #include "tests/unit/unit.h"
 
@@ -128,6 +130,42 @@ static void a_plan_that_lies_is_not_written(void **state) {
     arena_free(&arena);
 }
 
+// A row of chains behind a sound plan section: what the reader says of it.
+static void chains_that_lie_are_refused(void **state) {
+    (void)state;
+    static const struct {
+        AdaChain chain;
+        const char *message;
+    } faults[] = {
+        {{.kernel = 99, .first_launch = 0, .n_launches = 2, .grid = 1}, "kernel 99 of"},
+        {{.kernel = 0, .first_launch = 0, .n_launches = 1, .grid = 1}, "launches 0 + 1 of"},
+        {{.kernel = 0, .first_launch = 0, .n_launches = ADA_CHAIN_LAUNCHES_MAX + 1, .grid = 1},
+         "launches 0 +"},
+        {{.kernel = 0, .first_launch = UINT32_MAX, .n_launches = 2, .grid = 1}, "launches 4294967295 + 2"},
+        {{.kernel = 0, .first_launch = 0, .n_launches = 2, .grid = 0}, "grid 0"},
+        {{.kernel = 0, .first_launch = 0, .n_launches = 2, .grid = 1}, "go beyond program 0"},
+    };
+    Arena arena = {0};
+    Artifact a;
+    Err e;
+    Str file = pack_small(&arena, 1, 1), section;
+    assert_true(artifact_parse(&a, file.ptr, file.len, ARTIFACT_ALL, NULL, &e));
+    assert_true(artifact_section(&a, ADA_PLAN, 0, &section));
+    uint64_t at = round_up(section.len, 8), bytes = at + sizeof(AdaChain);
+    uint8_t *copy = arena_alloc(&arena, bytes);
+    for (size_t i = 0; i < COUNT_OF(faults); i++) {
+        Artifact own = a;
+        memset(copy, 0, bytes);
+        memcpy(copy, section.ptr, section.len);
+        ((AdaPlan *)copy)->chains = (AdaTable){(uint32_t)at, 1};
+        memcpy(copy + at, &faults[i].chain, sizeof(AdaChain));
+        assert_false(plan_check(&own, copy, bytes, &e));
+        if (!strstr(e.msg, "chain 0") || !strstr(e.msg, faults[i].message)) fail_msg("%s", e.msg);
+    }
+    artifact_close(&a);
+    arena_free(&arena);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(written_is_read),
@@ -135,6 +173,7 @@ int main(void) {
         cmocka_unit_test(threads_change_no_byte),
         cmocka_unit_test(every_flip_and_cut_is_seen),
         cmocka_unit_test(a_plan_that_lies_is_not_written),
+        cmocka_unit_test(chains_that_lie_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
