@@ -1,9 +1,10 @@
 // The decode form of attention: up to 64 tokens, whatever sequences they are of.
 //
-// An item is (token, KV head, part); blocks take items in turn, each in rounds of a page a warp. The eight or
-// four warps make the scores of one page each, agree on the running maxima, and then each takes its share of
-// the columns of O through all pages of the round in order. What a part of many leaves goes to `work`, and
-// the block that leaves the last one merges them all.
+// An item is (token, KV head, part). Every block has a run of them, parts innermost, and takes each in rounds
+// of a page a warp. The eight or four warps make the scores of one page each, agree on the running maxima,
+// and then each takes its share of the columns of O through all pages of the round in order. A block merges
+// the parts of a pair (token, KV head) as long as it has had all before them. What is missing others, of a
+// pair whose parts several blocks share, goes to `work`, and the block that comes last merges it.
 //
 // The memory never waits for a round to end: keys of the next one are asked for as soon as the scores of this
 // one are made, its values are then on their way to L2 and follow as soon as this round has used its own.
@@ -20,32 +21,40 @@ template <class S> __device__ __forceinline__ uint32_t few_first_key(uint32_t po
     return S::window != 0 && pos >= S::window ? pos - S::window + 1 : 0;
 }
 
+// How the items are dealt to the blocks.
+struct FewDeal {
+    uint32_t items;
+    __device__ __forceinline__ uint32_t begin(uint32_t block) const { return items * block / gridDim.x; }
+    __device__ __forceinline__ uint32_t owner(uint32_t item) const {
+        return ((item + 1) * gridDim.x - 1) / items;
+    }
+};
+
 // The tokens of a launch, in shared memory: registers are scarce. Every warp writes all of it, the same
 // values, and reads what it wrote: none waits for another.
 struct FewTokens {
-    uint32_t pos[FEW_TOKENS], slot[FEW_TOKENS], end[FEW_TOKENS]; // `end`: parts of the tokens up to this one
+    uint32_t pos[FEW_TOKENS], slot[FEW_TOKENS], end[FEW_TOKENS]; // `end`: items of the tokens up to this one
 
     template <class S> static __device__ __forceinline__ uint32_t parts(uint32_t pos) {
         constexpr uint32_t PART_KEYS = Heads<S>::PART * PAGE_KEYS;
         return pos / PART_KEYS - few_first_key<S>(pos) / PART_KEYS + 1;
     }
 
-    // Gives the number of all parts.
     template <class S>
-    __device__ __forceinline__ uint32_t load(const uint32_t *all_pos, const uint32_t *all_slot,
+    __device__ __forceinline__ void load(const uint32_t *all_pos, const uint32_t *all_slot,
                                              const uint32_t *counts) {
         const uint32_t lane = threadIdx.x % 32;
         // There is always room for one token: a batch of one does not wait for the count first.
         uint32_t p = all_pos[0], s = all_slot[0], total = 0;
         const uint32_t n_tok = min(counts[COUNT_TOKENS], FEW_TOKENS);
         if (n_tok <= 1) {
-            pos[0] = p, slot[0] = s, total = n_tok ? parts<S>(p) : 0;
+            pos[0] = p, slot[0] = s, total = n_tok ? parts<S>(p) * S::kv_heads : 0;
             end[lane] = end[lane + 32] = total;
         } else {
 #pragma unroll
             for (uint32_t t = lane; t < FEW_TOKENS; t += 32) {
                 if (t < n_tok) p = all_pos[t], s = all_slot[t];
-                uint32_t mine = t < n_tok ? parts<S>(p) : 0;
+                uint32_t mine = t < n_tok ? parts<S>(p) * S::kv_heads : 0;
 #pragma unroll
                 for (uint32_t d = 1; d < 32; d *= 2) {
                     const uint32_t below = __shfl_up_sync(~0u, mine, d);
@@ -57,12 +66,12 @@ struct FewTokens {
             }
         }
         __syncwarp();
-        return total;
     }
-    // The token whose parts unit u is among.
-    __device__ __forceinline__ uint32_t find(uint32_t u) const {
+    __device__ __forceinline__ FewDeal deal() const { return {end[FEW_TOKENS - 1]}; }
+    // The token that item i is of.
+    __device__ __forceinline__ uint32_t find(uint32_t i) const {
         const uint32_t lane = threadIdx.x % 32;
-        return __popc(__ballot_sync(~0u, end[lane] <= u)) + __popc(__ballot_sync(~0u, end[lane + 32] <= u));
+        return __popc(__ballot_sync(~0u, end[lane] <= i)) + __popc(__ballot_sync(~0u, end[lane + 32] <= i));
     }
 };
 
@@ -70,31 +79,34 @@ struct FewTokens {
 template <class S> struct FewRound {
     using H = Heads<S>;
     static constexpr uint32_t WARPS = S::threads / 32;
-    uint32_t item, token, pos;
+    uint32_t item, pair, pos; // pair: token x KV heads + KV head
     uint32_t page, end; // pages [page, end) of the part are left
     uint32_t at;        // lane l: where in the pool page l % WARPS of the round is
 
     __device__ __forceinline__ uint32_t n() const { return min(end - page, WARPS); }
     __device__ __forceinline__ bool last() const { return end - page <= WARPS; }
-    __device__ __forceinline__ uint32_t kv_head() const { return item % S::kv_heads; }
+    __device__ __forceinline__ uint32_t token() const { return pair / S::kv_heads; }
+    __device__ __forceinline__ uint32_t kv_head() const { return pair % S::kv_heads; }
     __device__ __forceinline__ uint32_t first() const { return few_first_key<S>(pos); }
-    // Which of the token's parts it is.
+    // Which of the pair's parts it is, and of how many.
     __device__ __forceinline__ uint32_t local() const {
         return page / H::PART - first() / (PAGE_KEYS * H::PART);
     }
+    __device__ __forceinline__ uint32_t parts() const { return FewTokens::parts<S>(pos); }
 
     __device__ __forceinline__ void start(const FewTokens &tokens, uint32_t i) {
         item = i;
-        const uint32_t unit = item / S::kv_heads;
-        token = tokens.find(unit), pos = tokens.pos[token];
-        const uint32_t part =
-            first() / (PAGE_KEYS * H::PART) + unit + FewTokens::parts<S>(pos) - tokens.end[token];
+        const uint32_t token = tokens.find(item);
+        pos = tokens.pos[token];
+        const uint32_t n = parts(), of_token = item + n * S::kv_heads - tokens.end[token];
+        pair = token * S::kv_heads + of_token / n;
+        const uint32_t part = first() / (PAGE_KEYS * H::PART) + of_token % n;
         page = max(first() / PAGE_KEYS, part * H::PART);
         end = min(pos / PAGE_KEYS + 1, (part + 1) * H::PART);
     }
     __device__ __forceinline__ void find_pages(const FewTokens &tokens, const void *table) {
         const uint32_t mine = page + min(threadIdx.x % WARPS, n() - 1);
-        at = ((const uint32_t *)table)[tokens.slot[token] * S::pages_per_seq + mine % S::pages_per_seq];
+        at = ((const uint32_t *)table)[tokens.slot[token()] * S::pages_per_seq + mine % S::pages_per_seq];
     }
     // K of the round's page j.
     __device__ __forceinline__ const uint8_t *keys(const void *pool, uint32_t j) const {
@@ -121,6 +133,8 @@ template <class S> struct AttentionFew {
     struct Shared {
         uint2 p[WARPS][PAGE_STEPS][ROWS][32];
         float most[WARPS][QUERY_ROWS], alpha[WARPS][QUERY_ROWS], sum[WARPS][QUERY_ROWS];
+        float kept_most[ROWS][S::threads], kept_sum[ROWS][S::threads]; // of the parts up to this one
+        float2 kept[WARP_TILES][ROWS][S::threads];
         uint32_t arrived;
         FewTokens tokens;
     };
@@ -178,7 +192,7 @@ template <class S> struct AttentionFew {
     // The queries, in the shadow of the keys.
     __device__ __forceinline__ void load_query(const Round &r) {
         if (!has(r)) return;
-        const float *x = (const float *)a.p[0] + ((uint64_t)r.token * S::heads + r.kv_head() * GROUP) * D;
+        const float *x = (const float *)a.p[0] + ((uint64_t)r.token() * S::heads + r.kv_head() * GROUP) * D;
         const float scale = score_factor<S>((const float *)a.p[2]);
 #pragma unroll
         for (uint32_t i = 0; i < 2; i++) {
@@ -318,8 +332,33 @@ template <class S> struct AttentionFew {
             }
     }
 
-    // Leaves a part; true in the block that is the last of n to do so, which then sees them all.
-    __device__ __forceinline__ bool leave(float *left, uint32_t *counter, uint32_t n) {
+    // The sums of all parts up to this one, until the next one is there.
+    __device__ __forceinline__ void keep() {
+#pragma unroll
+        for (uint32_t r = 0; r < ROWS; r++) {
+            shared.kept_most[r][threadIdx.x] = most[r], shared.kept_sum[r][threadIdx.x] = sum[r];
+#pragma unroll
+            for (uint32_t i = 0; i < WARP_TILES; i++)
+                shared.kept[i][r][threadIdx.x] = make_float2(o[i][2 * r], o[i][2 * r + 1]);
+        }
+    }
+    __device__ __forceinline__ void join_kept() {
+#pragma unroll
+        for (uint32_t r = 0; r < ROWS; r++) {
+            float before = shared.kept_most[r][threadIdx.x], total = shared.kept_sum[r][threadIdx.x];
+            const Merge m = merge_parts(before, total, most[r], sum[r]);
+            most[r] = before, sum[r] = total;
+#pragma unroll
+            for (uint32_t i = 0; i < WARP_TILES; i++) {
+                const float2 x = shared.kept[i][r][threadIdx.x];
+                o[i][2 * r] = merge_value(m, x.x, o[i][2 * r]);
+                o[i][2 * r + 1] = merge_value(m, x.y, o[i][2 * r + 1]);
+            }
+        }
+    }
+
+    // A part's sums to `left`.
+    __device__ __forceinline__ void leave(float *left) const {
         each_pair([&](uint32_t row, uint32_t col, uint32_t, float x, float y) {
             *(float2 *)(left + row * D + col) = make_float2(x, y);
         });
@@ -329,6 +368,10 @@ template <class S> struct AttentionFew {
                     left[PART_SUMS + g + 8 * r] = most[r];
                     left[PART_SUMS + GROUP + g + 8 * r] = sum[r];
                 }
+    }
+
+    // True in the block that is the last of n to come, which then sees what all have left.
+    __device__ __forceinline__ bool last_comes(uint32_t *counter, uint32_t n) {
         __syncthreads();
         if (threadIdx.x == 0) { // orders what the block wrote and reads, as the barriers are around it
             shared.arrived = atom_add_acq_rel_gpu(counter, 1);
@@ -338,15 +381,17 @@ template <class S> struct AttentionFew {
         return shared.arrived == n - 1;
     }
 
-    // Merges n parts from `left` on, oldest first, into halves of `out` from the group's first column on.
-    static __device__ __forceinline__ void merge(const float *left, uint32_t n, uint8_t *row, uint32_t col0,
-                                                 const float *kv_scale) {
+    // Merges what is left of parts [p0, n), oldest first, into halves of `out` from the group's first column
+    // on.
+    static __device__ __forceinline__ void merge(const float *left, uint32_t p0, uint32_t n, uint8_t *row,
+                                                 uint32_t col0, const float *kv_scale) {
         for (uint32_t i = threadIdx.x; i < GROUP * D / 2; i += S::threads) {
             const uint32_t head = i / (D / 2), col = i % (D / 2) * 2;
-            float most = __ldcg(left + PART_SUMS + head), sum = __ldcg(left + PART_SUMS + GROUP + head);
-            float2 o = __ldcg((const float2 *)(left + head * D + col));
+            const float *first = left + p0 * PART_FLOATS;
+            float most = __ldcg(first + PART_SUMS + head), sum = __ldcg(first + PART_SUMS + GROUP + head);
+            float2 o = __ldcg((const float2 *)(first + head * D + col));
 #pragma unroll 8
-            for (uint32_t p = 1; p < n; p++) {
+            for (uint32_t p = p0 + 1; p < n; p++) {
                 const float *next = left + p * PART_FLOATS;
                 const float most_b = __ldcg(next + PART_SUMS + head),
                             sum_b = __ldcg(next + PART_SUMS + GROUP + head);
@@ -358,13 +403,19 @@ template <class S> struct AttentionFew {
         }
     }
 
-    // The end of an item whose last round is r.
-    __device__ __forceinline__ void finish(const Round &r) {
+    // The end of an item whose last round is r. `goes_on`: the block's next item is the pair's next part.
+    __device__ __forceinline__ void finish(const Round &r, bool goes_on) {
         const float *kv_scale = (const float *)a.p[2];
-        uint8_t *row = (uint8_t *)a.p[6] + (uint64_t)r.token * S::out_pitch;
-        const uint32_t pair = r.token * S::kv_heads + r.kv_head(), col0 = r.kv_head() * GROUP * D;
-        const uint32_t parts = FewTokens::parts<S>(r.pos);
-        if (parts == 1) {
+        uint8_t *row = (uint8_t *)a.p[6] + (uint64_t)r.token() * S::out_pitch;
+        const uint32_t col0 = r.kv_head() * GROUP * D, local = r.local(), parts = r.parts(),
+                       first = r.item - local; // item of the pair
+        const FewDeal deal = shared.tokens.deal();
+        if (local == 0 && r.kv_head() == 0 && threadIdx.x == 0) out_finish<S>(row, kv_scale);
+        const bool from_first = first >= deal.begin(blockIdx.x);
+        if (from_first && local) join_kept();
+        if (from_first && goes_on) {
+            keep();
+        } else if (from_first && local == parts - 1) {
             float out[2];
 #pragma unroll
             for (uint32_t i = 0; i < ROWS; i++) out[i] = out_factor(kv_scale, sum[i]);
@@ -373,11 +424,14 @@ template <class S> struct AttentionFew {
             });
         } else {
             uint8_t *work = (uint8_t *)a.p[8];
-            float *left = (float *)(work + WORK_COUNTERS_BYTES) + (uint64_t)pair * H::PARTS_MAX * PART_FLOATS;
-            if (leave(left + r.local() * PART_FLOATS, (uint32_t *)work + pair, parts))
-                merge(left, parts, row, col0, kv_scale);
+            float *left =
+                (float *)(work + WORK_COUNTERS_BYTES) + (uint64_t)r.pair * H::PARTS_MAX * PART_FLOATS;
+            leave(left + local * PART_FLOATS);
+            if (goes_on) return;
+            const uint32_t owner = deal.owner(first), owners = deal.owner(first + parts - 1) - owner + 1;
+            if (last_comes((uint32_t *)work + r.pair, min(owners, parts)))
+                merge(left, min(deal.begin(owner + 1) - first, parts) - 1, parts, row, col0, kv_scale);
         }
-        if (r.kv_head() == 0 && r.local() == 0 && threadIdx.x == 0) out_finish<S>(row, kv_scale);
     }
 };
 
@@ -385,16 +439,16 @@ template <class S> struct AttentionFew {
 template <class S, class Idle> __device__ __forceinline__ void attention_few(const Args<10> &a, Idle idle) {
     __shared__ typename AttentionFew<S>::Shared shared;
     const FewTokens &tokens = shared.tokens;
-    const uint32_t items =
-        S::kv_heads * shared.tokens.template load<S>((const uint32_t *)a.p[4], (const uint32_t *)a.p[5],
-                                                     (const uint32_t *)a.p[7]);
-    if (blockIdx.x >= items) {
+    shared.tokens.template load<S>((const uint32_t *)a.p[4], (const uint32_t *)a.p[5],
+                                   (const uint32_t *)a.p[7]);
+    const uint32_t begin = tokens.deal().begin(blockIdx.x), end = tokens.deal().begin(blockIdx.x + 1);
+    if (begin == end) {
         idle();
         return;
     }
     AttentionFew<S> f(shared, a);
     FewRound<S> now;
-    now.start(tokens, blockIdx.x);
+    now.start(tokens, begin);
     now.find_pages(tokens, a.p[3]);
     f.ask_first(now);
     idle();
@@ -402,14 +456,14 @@ template <class S, class Idle> __device__ __forceinline__ void attention_few(con
     for (bool more = true; more;) {
         FewRound<S> next = now;
         const bool last = now.last();
-        more = !last || now.item + gridDim.x < items;
+        more = !last || now.item + 1 < end;
         if (!last)
             next.page += FewRound<S>::WARPS;
         else if (more)
-            next.start(tokens, now.item + gridDim.x);
+            next.start(tokens, now.item + 1);
         if (more) next.find_pages(tokens, a.p[3]);
         f.round(now, next, more);
-        if (last) f.finish(now), f.begin_part();
+        if (last) f.finish(now, more && next.pair == now.pair), f.begin_part();
         now = next;
     }
 }
