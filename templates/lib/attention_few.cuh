@@ -42,7 +42,7 @@ struct FewTokens {
 
     template <class S>
     __device__ __forceinline__ void load(const uint32_t *all_pos, const uint32_t *all_slot,
-                                             const uint32_t *counts) {
+                                         const uint32_t *counts) {
         const uint32_t lane = threadIdx.x % 32;
         // There is always room for one token: a batch of one does not wait for the count first.
         uint32_t p = all_pos[0], s = all_slot[0], total = 0;
@@ -80,8 +80,8 @@ template <class S> struct FewRound {
     using H = Heads<S>;
     static constexpr uint32_t WARPS = S::threads / 32;
     uint32_t item, pair, pos; // pair: token x KV heads + KV head
-    uint32_t page, end; // pages [page, end) of the part are left
-    uint32_t at;        // lane l: where in the pool page l % WARPS of the round is
+    uint32_t page, end;       // pages [page, end) of the part are left
+    uint32_t at;              // lane l: where in the pool page l % WARPS of the round is
 
     __device__ __forceinline__ uint32_t n() const { return min(end - page, WARPS); }
     __device__ __forceinline__ bool last() const { return end - page <= WARPS; }
