@@ -56,7 +56,8 @@ template <class S, class Link> __device__ __forceinline__ void gate_up_stream(co
         [&](uint32_t tile, uint32_t c, const float(&sums)[4]) {
             const float *gates = NEAR ? near.row - deal().first * 8 : row_scale;
             product_store_gated<S>(tile, c * TILE_TOKENS, read_again(n_tokens), sums, gates,
-                                   gates + (NEAR ? MOST * 8 : S::f), read_again(w_bound), meta,
+                                   gates + (NEAR ? MOST * 8 : S::f),
+                                   [&](uint32_t t) { return gated_token(meta(t), read_again(w_bound)); },
                                    [&](uint32_t t) { return out + (uint64_t)t * S::out_pitch; });
         });
     gate_up_end_rows<S, Link::THREADS>(meta, out, read_again(w_bound), read_again(n_tokens));
@@ -66,18 +67,32 @@ template <class S> __device__ void gate_up_panel(const Args<10> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
     const uint8_t *x = (const uint8_t *)a.p[0];
     uint8_t *out = (uint8_t *)a.p[4];
-    gate_up_end_rows<S, S::threads>([&](uint32_t t) { return x_meta<S>(x + (uint64_t)t * S::x_pitch); }, out,
-                                    *(const float *)a.p[3],
-                                    ((const volatile uint32_t *)a.p[5])[COUNT_TOKENS]);
-    panel_product<S, (S::f + 7) / 8>(x, a.p[1], a.p[5], COUNT_TOKENS, a.p[6], shared, [&](uint32_t n_tok) {
-        const float w_bound = *(const volatile float *)a.p[3]; // anew: no register while the products run
-        return [=, &a](uint32_t tile, uint32_t column, const float(&sums)[4]) {
-            product_store_gated<S>(
-                tile, column, n_tok, sums, (const float *)a.p[2], (const float *)a.p[2] + S::f, w_bound,
-                [&](uint32_t token) { return x_meta<S>(x + (uint64_t)token * S::x_pitch); },
-                [&](uint32_t token) { return out + (uint64_t)token * S::out_pitch; });
-        };
-    });
+    using P = PanelOf<S, (S::f + 7) / 8>;
+    __shared__ GatedToken tokens[P::TOKENS];
+    panel_product<S, (S::f + 7) / 8>(
+        x, a.p[1], a.p[5], COUNT_TOKENS, a.p[6], shared,
+        [&](uint32_t first, uint32_t i) { // gates, then ups
+            const uint32_t row = first * 8 + i % (P::BLOCK_TILES * 8);
+            return row < S::f ? (const float *)a.p[2] + i / (P::BLOCK_TILES * 8) * S::f + row : nullptr;
+        },
+        [&](const auto &place, const auto &near) {
+            const float w_bound = *(const volatile float *)a.p[3]; // anew: no register while the products run
+            for (uint32_t t = threadIdx.x; t < place.n_columns(); t += S::threads) {
+                tokens[t] = gated_token(near.x + t, w_bound);
+                if (place.block == 0)
+                    for (uint32_t i = 0; i < STAGE_COLS; i++)
+                        product_end_row<S>(near.x + t, out + (uint64_t)(place.token0 + t) * S::out_pitch,
+                                           w_bound, i);
+            }
+            __syncthreads();
+            return [&, place](uint32_t tile, uint32_t column, const float(&sums)[4]) {
+                const float *gates = near.row - place.first() * 8;
+                product_store_gated<S>(
+                    tile, column, place.n_tok, sums, gates, gates + P::BLOCK_TILES * 8,
+                    [&](uint32_t token) { return tokens[token - place.token0]; },
+                    [&](uint32_t token) { return out + (uint64_t)token * S::out_pitch; });
+            };
+        });
 }
 
 template <class S> __device__ void gate_up(const Args<10> &a) {

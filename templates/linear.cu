@@ -52,16 +52,22 @@ template <class S, class Link> __device__ __forceinline__ void linear_stream(con
 template <class S> __device__ void linear_panel(const Args<10> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
     const uint8_t *x = (const uint8_t *)a.p[0];
-    panel_product<S, row_tiles(S::n)>(x, a.p[1], a.p[5], S::count, a.p[6], shared, [&](uint32_t n_tok) {
-        float *out = (float *)a.p[4];
-        return [=, &a](uint32_t tile, uint32_t column, const float(&sums)[4]) {
-            product_store<S>(
-                tile, column, n_tok, sums, (const float *)a.p[2], (const float *)a.p[3],
-                [&](uint32_t token) { return x_meta<S>(x + (uint64_t)token * S::x_pitch); },
-                [&](uint32_t token) { return out + (uint64_t)token * S::out_stride; });
-            asm volatile("" ::: "memory"); // one after the other: registers are for sums
-        };
-    });
+    panel_product<S, row_tiles(S::n)>(
+        x, a.p[1], a.p[5], S::count, a.p[6], shared,
+        [&](uint32_t first, uint32_t i) {
+            const uint32_t row = first * TILE_ROWS + i;
+            return row < S::n ? (const float *)a.p[2] + row : nullptr;
+        },
+        [&](const auto &place, const auto &near) {
+            float *out = (float *)a.p[4];
+            return [=, &a, &near](uint32_t tile, uint32_t column, const float(&sums)[4]) {
+                product_store<S>(
+                    tile, column, place.n_tok, sums, near.row - place.first() * TILE_ROWS,
+                    (const float *)a.p[3], [&](uint32_t token) { return near.x + (token - place.token0); },
+                    [&](uint32_t token) { return out + (uint64_t)token * S::out_stride; });
+                asm volatile("" ::: "memory"); // one after the other: registers are for sums
+            };
+        });
 }
 
 template <class S> __device__ void linear(const Args<10> &a) {

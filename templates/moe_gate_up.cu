@@ -21,8 +21,9 @@ __device__ __forceinline__ void moe_gate_up_item(const Args<7> &a, const ExpertI
     expert_product<S, TILES>(w, block, n, shared, x_row,
                              [&](uint32_t tile, uint32_t column, const float(&sums)[4]) {
                                  product_store_gated<S>(
-                                     tile, column, n, sums, row_scale, row_scale + S::f, w_bound,
-                                     [&](uint32_t c) { return x_meta<S>(x_row(c)); }, out_row);
+                                     tile, column, n, sums, row_scale, row_scale + S::f,
+                                     [&](uint32_t c) { return gated_token(x_meta<S>(x_row(c)), w_bound); },
+                                     out_row);
                              });
 }
 

@@ -138,9 +138,10 @@ typedef struct {
     uint64_t row_blocks, token_blocks, shared, work;
 } PanelShape;
 
-// As in templates/lib/panel.cuh: two chunks of four stages.
-static uint64_t panel_shared(const Product *p, uint32_t cols) {
-    return 2ull * 4 * cols * 8 * (p->x_e4m3 ? 64 : 128);
+// As in templates/lib/panel.cuh: two chunks of four stages, and in sums.cuh: what registers do not hold.
+static uint64_t panel_shared(const Product *p, uint32_t cols, uint32_t warps, uint32_t each, uint32_t parts) {
+    bool kept = parts == 1 && each * cols >= 16 && warps > 8;
+    return 2ull * 4 * cols * 8 * (p->x_e4m3 ? 64 : 128) + (kept ? (uint64_t)each * cols * warps * 512 : 0);
 }
 
 // Fewer warps hide less of what each waits for; two row tiles a warp share the activations that it reads.
@@ -164,7 +165,7 @@ static double panel_us(const Product *p, const PanelShape *s) {
 }
 
 static void panel_candidate(const Product *p, uint32_t cols, uint32_t warps, uint32_t each, uint32_t parts) {
-    PanelShape s = {cols, warps, each, parts, .shared = panel_shared(p, cols)};
+    PanelShape s = {cols, warps, each, parts, .shared = panel_shared(p, cols, warps, each, parts)};
     s.row_blocks = div_up(p->tiles, warps * each);
     s.token_blocks = div_up(p->ask->bucket, cols * 8);
     uint64_t items = s.row_blocks * s.token_blocks;
@@ -186,7 +187,7 @@ static bool panel_fits(const Product *p, uint32_t cols, uint32_t warps, uint32_t
     bool nvfp4 = p->stage_bytes == 576, e4m3 = p->stage_bytes == 1024;
     if (p->x_e4m3) return each == 1 && (warps <= 8 || cols < 8);
     if (each == 1) return warps <= 8 || nvfp4 || cols < 8;
-    return (nvfp4 || e4m3) && warps == 8 && cols == 8;
+    return cols == 8 && ((nvfp4 && warps >= 8) || (e4m3 && warps == 8));
 }
 
 static void panel_candidates(const Product *p) {
@@ -241,7 +242,7 @@ static void expert_panel(const Product *p, uint64_t experts, uint64_t topk, doub
     uint64_t most = (uint64_t)MIN(pairs, (double)experts + pairs / (COLS * 8)) * row_blocks;
     KernelChoice c = {.grid = (uint32_t)MIN(most, (uint64_t)p->t->units),
                       .threads = WARPS * 32,
-                      .shared_bytes = panel_shared(p, COLS)};
+                      .shared_bytes = panel_shared(p, COLS, WARPS, 1, 1)};
     schedule(&c, 1, COLS, WARPS, 1);
     choice_add(&c, "per_sm", 1);
     double units = ceil(items * (double)row_blocks / c.grid);

@@ -3,27 +3,33 @@
 // in chunks of CHUNK stages, for all warps.
 #ifndef ADALLM_LIB_PANEL_CUH
 #define ADALLM_LIB_PANEL_CUH
+#include "templates/lib/product.cuh"
 #include "templates/lib/sums.cuh"
 
-template <Format F, bool E4M3, uint32_t K, uint32_t COLS, uint32_t WARPS, uint32_t MT, uint32_t PARTS>
+// WHOLE: no block has fewer row tiles than others.
+template <Format F, bool E4M3, uint32_t K, uint32_t COLS, uint32_t WARPS, uint32_t MT, uint32_t PARTS,
+          bool WHOLE = false>
 struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
     using Base = Sums<MT, COLS, 1, WARPS * 32, PARTS>;
     static constexpr uint32_t STAGES = stages_of(K), BYTES = stage_bytes(F), TOKENS = COLS * TILE_TOKENS;
     static constexpr uint32_t THREADS = WARPS * 32, BLOCK_TILES = WARPS * MT;
-    static constexpr uint32_t CHUNK = 4, BUFFERS = 2, STAGE_BYTES = TOKENS * x_stage_bytes(E4M3),
+    #ifndef PANEL_CHUNK
+#define PANEL_CHUNK 4
+#endif
+    static constexpr uint32_t CHUNK = PANEL_CHUNK, BUFFERS = 2, STAGE_BYTES = TOKENS * x_stage_bytes(E4M3),
                               CHUNK_BYTES = CHUNK * STAGE_BYTES;
-    static constexpr uint32_t DEPTH = F == FORMAT_NVFP4 ? CHUNK / MT : CHUNK / 2 / MT; // stages in flight
+    static constexpr uint32_t DEPTH = F == FORMAT_NVFP4 ? (CHUNK + MT - 1) / MT : (CHUNK + 1) / 2 / MT; // stages in flight
     static constexpr uint32_t GROUP = 4; // products into the same sums are so many apart
     static constexpr bool EVEN =
         slice_chunk(STAGES, slice_length(STAGES), CHUNK) == CHUNK; // slices end where chunks do
-    static constexpr uint32_t shared_bytes = BUFFERS * CHUNK_BYTES;
+    static constexpr uint32_t x_bytes = BUFFERS * CHUNK_BYTES, shared_bytes = x_bytes + Base::kept_bytes;
     static_assert(COLS % GROUP == 0, "column tiles come in whole groups");
 
     const uint8_t *w;          // first row tile of the block
     uint32_t n_tiles;          // of them, at most BLOCK_TILES; the others are read as the last one
     const uint8_t *const *row; // [TOKENS] in shared memory: rows of activations; NULL: none
     uint8_t *shared;
-    const uint8_t *at[MT]; // stage 0 of the warp's tiles
+    const uint8_t *at[WHOLE ? 1 : MT]; // stage 0 of the warp's tiles
     Stage<F> ring[DEPTH][MT];
 
     __device__ __forceinline__ void multiply(const Stage<F> (&stage)[MT], const uint8_t *x) {
@@ -52,13 +58,16 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
 
     __device__ __forceinline__ void load(uint32_t stage, Stage<F> (&to)[MT]) const {
 #pragma unroll
-        for (uint32_t m = 0; m < MT; m++) to[m].load(at[m] + (uint64_t)stage * BYTES, threadIdx.x % 32);
+        for (uint32_t m = 0; m < MT; m++)
+            to[m].load((WHOLE ? at[0] + m * (STAGES * BYTES) : at[m]) + (uint64_t)stage * BYTES, threadIdx.x % 32);
     }
 
     // What a block works on. It is read again after the products: nothing of it
     // then takes a register while they run.
     struct Place {
         uint32_t n_tok, part, item, block, token0, n_tiles;
+        __device__ __forceinline__ uint32_t first() const { return block * BLOCK_TILES; } // row tile
+        __device__ __forceinline__ uint32_t n_columns() const { return min(n_tok - token0, TOKENS); }
     };
     template <uint32_t TILES>
     __device__ __forceinline__ static Place place(const void *counts, uint32_t count) {
@@ -75,7 +84,7 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
         const uint32_t first = slice_begin<STAGES>(part * Base::PART_SLICES),
                        end = slice_begin<STAGES>((part + 1) * Base::PART_SLICES);
 #pragma unroll
-        for (uint32_t m = 0; m < MT; m++)
+        for (uint32_t m = 0; m < (WHOLE ? 1 : MT); m++)
             at[m] = w + (uint64_t)min(threadIdx.x / 32 * MT + m, n_tiles - 1) * STAGES * BYTES;
 #pragma unroll
         for (uint32_t d = 0; d < DEPTH; d++)
@@ -93,7 +102,7 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
         const uint32_t first = slice_begin<STAGES>(part * Base::PART_SLICES),
                        end = slice_begin<STAGES>((part + 1) * Base::PART_SLICES);
         uint32_t slice = part * Base::PART_SLICES, buffer = 0;
-        this->begin();
+        this->begin(shared + x_bytes);
         if (first < end) fetch(first, end, 0);
         cp_async_commit();
         for (uint32_t chunk = first; chunk < end; chunk += CHUNK) {
@@ -120,15 +129,22 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
     }
 };
 
+template <class S, uint32_t TILES>
+using PanelOf = Panel<S::format, S::x_e4m3 != 0, S::k, S::cols, S::groups, S::round, S::parts,
+                      TILES % (S::groups * S::round) == 0>;
+
 // A block of a launch in this form: the columns are the rows of x, x_pitch bytes apart, counts[count] of
-// them. make_store(place) is asked once the sums are there; what it returns is called with (row tile of the
-// launch, first column of a column tile, sums).
-template <class S, uint32_t TILES, class MakeStore>
+// them. row_scale(first row tile of the block, i): the factor of its row i; NULL: there is none.
+// make_store(place, factors of the block's rows and columns) is asked by all threads once the sums are there;
+// what it returns is called with (row tile of the launch, first column of a column tile, sums).
+template <class S, uint32_t TILES, class RowScale, class MakeStore>
 __device__ __forceinline__ void panel_product(const void *x_rows, const void *w, const void *counts,
                                               uint32_t count, void *work_bytes, uint8_t *shared,
-                                              MakeStore make_store) {
-    using P = Panel<S::format, S::x_e4m3 != 0, S::k, S::cols, S::groups, S::round, S::parts>;
+                                              RowScale row_scale, MakeStore make_store) {
+    using P = PanelOf<S, TILES>;
+    constexpr uint32_t ROWS = P::BLOCK_TILES * TILE_ROWS;
     __shared__ const uint8_t *row[P::TOKENS];
+    __shared__ ProductFactors<ROWS, P::TOKENS> near;
     static_assert(S::shared_bytes >= P::shared_bytes && S::threads == P::THREADS, "as cuda_linear.c chooses");
     const uint8_t *x = (const uint8_t *)x_rows;
     const auto begin = P::template place<TILES>(counts, count);
@@ -138,17 +154,24 @@ __device__ __forceinline__ void panel_product(const void *x_rows, const void *w,
     panel.n_tiles = begin.n_tiles;
     panel.row = row, panel.shared = shared;
     panel.open(begin.part);
-    for (uint32_t t = threadIdx.x; t < P::TOKENS; t += P::THREADS)
-        row[t] = begin.token0 + t < begin.n_tok ? x + (uint64_t)(begin.token0 + t) * S::x_pitch : nullptr;
+    for (uint32_t t = threadIdx.x; t < P::TOKENS; t += P::THREADS) {
+        const bool has = t < begin.n_columns();
+        row[t] = has ? x + (uint64_t)(begin.token0 + t) * S::x_pitch : nullptr;
+        if (has) near.fetch_x(t, x_meta<S>(row[t]));
+    }
+    for (uint32_t i = threadIdx.x; i < ROWS; i += P::THREADS) {
+        const float *scale = row_scale(begin.first(), i);
+        if (scale) near.fetch_row(i, scale);
+    }
     __syncthreads();
     uint8_t *work = (uint8_t *)work_bytes;
     if (!panel.run(begin.part, (float4 *)(work + WORK_COUNTERS_BYTES + begin.item * P::work_bytes),
                    (uint32_t *)work + begin.item))
         return;
     const auto end = P::template place<TILES>(counts, count);
-    const auto store = make_store(end.n_tok);
+    const auto store = make_store(end, near);
     panel.each_sum(end.n_tiles, [&](uint32_t t, uint32_t c, const float(&sums)[4]) {
-        store(end.block * P::BLOCK_TILES + t, end.token0 + c * TILE_TOKENS, sums);
+        store(end.first() + t, end.token0 + c * TILE_TOKENS, sums);
     });
 }
 #endif

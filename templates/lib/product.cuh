@@ -64,15 +64,25 @@ __device__ __forceinline__ float gated_scale(float l1, float w_bound, float *mos
     return ldexpf(1, max(e - 15, -126));
 }
 
+// What gating needs of a token: the scale of its row of x, and what brings y to the row that is made.
+struct GatedToken {
+    float x_scale, shrink; // a power of two: as exact as a division by the row's scale
+};
+__device__ __forceinline__ GatedToken gated_token(const ActMeta *x, float w_bound) {
+    float most;
+    return {x->scale, 1 / gated_scale(x->l1, w_bound, &most)};
+}
+
 template <Act A> __device__ __forceinline__ float gated(float gate, float up) {
     return (A == ACT_SILU ? silu(gate) : gelu_tanh(gate)) * up;
 }
 
 // Tiles of pairs: rows 0-7 are gates, 8-15 the ups of the same outputs. They leave as halves of act rows.
-template <class S, class Meta, class OutRow>
+// gated_of(column): its GatedToken.
+template <class S, class GatedOf, class OutRow>
 __device__ __forceinline__ void product_store_gated(uint32_t tile, uint32_t column, uint32_t n_columns,
                                                     const float (&sums)[4], const float *gate_scales,
-                                                    const float *up_scales, float w_bound, Meta meta,
+                                                    const float *up_scales, GatedOf gated_of,
                                                     OutRow out_row) {
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, q = lane % 4, i = tile * 8 + g;
     if (i >= S::f) return;
@@ -82,12 +92,9 @@ __device__ __forceinline__ void product_store_gated(uint32_t tile, uint32_t colu
     for (uint32_t e = 0; e < 2; e++) {
         const uint32_t token = column + 2 * q + e;
         if (token >= n_columns) continue;
-        const ActMeta *x = meta(token);
-        const float x_scale = x->scale;
-        float most;
-        const float out_scale = gated_scale(x->l1, w_bound, &most);
-        const float y = gated<S::act>(sums[e] * gate_scale * x_scale, sums[2 + e] * up_scale * x_scale);
-        ((uint16_t *)out_row(token))[i] = cvt_rn_f16_f32(y / out_scale);
+        const GatedToken x = gated_of(token);
+        const float y = gated<S::act>(sums[e] * gate_scale * x.x_scale, sums[2 + e] * up_scale * x.x_scale);
+        ((uint16_t *)out_row(token))[i] = cvt_rn_f16_f32(y * x.shrink);
     }
 }
 

@@ -1,10 +1,17 @@
 // The sums of a block that computes row tiles for many tokens, in registers: a warp holds MT row tiles x NT
 // column tiles, WARPS_N warps side by side share row tiles. K is summed slice by slice, one chain of mma each
 // (SLICES in stage.cuh). With PARTS > 1 that many blocks share the slices of a tile: each leaves the sums of
-// its slices in `work`, and the last one to arrive adds them up, in the same order.
+// its slices in `work`, and the last one to arrive adds them up, in the same order. Where registers do not
+// suffice for the sums of a slice and of those before it, the latter are in shared memory.
 #ifndef ADALLM_LIB_SUMS_CUH
 #define ADALLM_LIB_SUMS_CUH
 #include "templates/lib/stage.cuh"
+
+#ifdef PANEL_KEPT
+__host__ __device__ constexpr bool sums_kept(uint32_t, uint32_t, uint32_t) { return PANEL_KEPT; }
+#else
+__host__ __device__ constexpr bool sums_kept(uint32_t mt, uint32_t nt, uint32_t threads) { return mt * nt >= 16 && threads > 256; }
+#endif
 
 template <uint32_t MT, uint32_t NT, uint32_t WARPS_N, uint32_t THREADS, uint32_t PARTS> struct Sums {
     static_assert(SLICES % PARTS == 0, "parts have as many slices each");
@@ -12,18 +19,28 @@ template <uint32_t MT, uint32_t NT, uint32_t WARPS_N, uint32_t THREADS, uint32_t
     // Bytes of `work` for the parts of a tile, behind the launch's counters.
     static constexpr uint64_t work_bytes = (uint64_t)SLICES * MT * NT * THREADS * 16;
 
-    float sum[MT][NT][4], acc[MT][NT][4];
+    static constexpr bool KEPT = PARTS == 1 && sums_kept(MT, NT, THREADS);
+    static constexpr uint32_t kept_bytes = KEPT ? MT * NT * THREADS * 16 : 0;
 
-    __device__ __forceinline__ static void zero(float (&s)[MT][NT][4]) {
+    float sum[KEPT ? 1 : MT][KEPT ? 1 : NT][4], acc[MT][NT][4];
+    float4 *kept; // of the thread, THREADS apart
+
+    template <uint32_t M, uint32_t N> __device__ __forceinline__ static void zero(float (&s)[M][N][4]) {
 #pragma unroll
-        for (uint32_t m = 0; m < MT; m++)
+        for (uint32_t m = 0; m < M; m++)
 #pragma unroll
-            for (uint32_t n = 0; n < NT; n++) s[m][n][0] = s[m][n][1] = s[m][n][2] = s[m][n][3] = 0;
+            for (uint32_t n = 0; n < N; n++) s[m][n][0] = s[m][n][1] = s[m][n][2] = s[m][n][3] = 0;
     }
 
-    __device__ __forceinline__ void begin() {
+    // shared: kept_bytes.
+    __device__ __forceinline__ void begin(void *shared) {
         zero(acc);
         if constexpr (PARTS == 1) zero(sum);
+        if constexpr (KEPT) {
+            kept = (float4 *)shared + threadIdx.x;
+#pragma unroll
+            for (uint32_t i = 0; i < MT * NT; i++) kept[i * THREADS] = make_float4(0, 0, 0, 0);
+        }
     }
 
     // Calls use(row tile of the block, column tile, sums) for the lane's parts of all of the warp's tiles.
@@ -33,8 +50,15 @@ template <uint32_t MT, uint32_t NT, uint32_t WARPS_N, uint32_t THREADS, uint32_t
         for (uint32_t m = 0; m < MT; m++)
 #pragma unroll
             for (uint32_t n = 0; n < NT; n++)
-                if (warp / WARPS_N * MT + m < n_tiles)
-                    use(warp / WARPS_N * MT + m, warp % WARPS_N * NT + n, sum[m][n]);
+                if (warp / WARPS_N * MT + m < n_tiles) {
+                    if constexpr (KEPT) {
+                        const float4 v = kept[(m * NT + n) * THREADS];
+                        const float sums[4] = {v.x, v.y, v.z, v.w};
+                        use(warp / WARPS_N * MT + m, warp % WARPS_N * NT + n, sums);
+                    } else {
+                        use(warp / WARPS_N * MT + m, warp % WARPS_N * NT + n, sum[m][n]);
+                    }
+                }
     }
 
     __device__ __forceinline__ static float4 *part_at(float4 *partial, uint32_t slice, uint32_t m,
@@ -49,7 +73,10 @@ template <uint32_t MT, uint32_t NT, uint32_t WARPS_N, uint32_t THREADS, uint32_t
 #pragma unroll
             for (uint32_t n = 0; n < NT; n++) {
                 float(&a)[4] = acc[m][n];
-                if constexpr (PARTS == 1) {
+                if constexpr (KEPT) {
+                    float4 &v = kept[(m * NT + n) * THREADS];
+                    v = make_float4(v.x + a[0], v.y + a[1], v.z + a[2], v.w + a[3]);
+                } else if constexpr (PARTS == 1) {
 #pragma unroll
                     for (uint32_t i = 0; i < 4; i++) sum[m][n][i] += a[i];
                 } else {
