@@ -55,10 +55,10 @@ template <class S, class Link> __device__ __forceinline__ void gate_up_stream(co
         (float4 *)shared, [&] { prefetch_next<S::next_bytes>(a.p[9]); },
         [&](uint32_t tile, uint32_t c, const float(&sums)[4]) {
             const float *gates = NEAR ? near.row - deal().first * 8 : row_scale;
-            product_store_gated<S>(tile, c * TILE_TOKENS, read_again(n_tokens), sums, gates,
-                                   gates + (NEAR ? MOST * 8 : S::f),
-                                   [&](uint32_t t) { return gated_token(meta(t), read_again(w_bound)); },
-                                   [&](uint32_t t) { return out + (uint64_t)t * S::out_pitch; });
+            product_store_gated<S>(
+                tile, c * TILE_TOKENS, read_again(n_tokens), sums, gates, gates + (NEAR ? MOST * 8 : S::f),
+                [&](uint32_t t) { return gated_token(meta(t), read_again(w_bound)); },
+                [&](uint32_t t) { return out + (uint64_t)t * S::out_pitch; });
         });
     gate_up_end_rows<S, Link::THREADS>(meta, out, read_again(w_bound), read_again(n_tokens));
 }
@@ -127,6 +127,12 @@ struct GateUpSamplePanel : GateUpSample {
     static constexpr uint32_t tiled = 1, cols = 8, groups = 12, round = 1, threads = 384,
                               shared_bytes = 65536;
 };
+struct GateUpSamplePairs : GateUpSamplePanel { // two blocks an SM
+    static constexpr uint32_t groups = 4, round = 2, per_sm = 2, threads = 128;
+};
+struct GateUpSampleKept : GateUpSamplePanel {
+    static constexpr uint32_t round = 2, shared_bytes = 65536 + 98304;
+};
 struct GateUpE4m3 : GateUpSample {
     static constexpr uint32_t x_e4m3 = 1, x_pitch = e4m3_pitch(4096);
 };
@@ -143,6 +149,8 @@ SAMPLE(gate_up_sample, GateUpSample)
 SAMPLE(gate_up_sample_two, GateUpSampleTwo)
 SAMPLE(gate_up_sample_fold, GateUpSampleFold)
 SAMPLE(gate_up_sample_panel, GateUpSamplePanel)
+SAMPLE(gate_up_sample_pairs, GateUpSamplePairs)
+SAMPLE(gate_up_sample_kept, GateUpSampleKept)
 SAMPLE(gate_up_e4m3, GateUpE4m3)
 SAMPLE(gate_up_e4m3_panel, GateUpE4m3Panel)
 #endif

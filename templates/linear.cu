@@ -114,6 +114,12 @@ struct LinearSampleParts : LinearSample {
     static constexpr uint32_t tiled = 1, cols = 8, groups = 8, round = 1, parts = 4, threads = 256,
                               shared_bytes = 65536;
 };
+struct LinearSamplePairs : LinearSamplePanel { // two blocks an SM
+    static constexpr uint32_t groups = 4, round = 2, per_sm = 2, threads = 128;
+};
+struct LinearSampleKept : LinearSamplePanel {
+    static constexpr uint32_t round = 2, shared_bytes = 65536 + 98304;
+};
 struct LinearSamplePanelHead : LinearSample {
     static constexpr uint32_t tiled = 1, cols = 4, groups = 12, round = 1, threads = 384,
                               shared_bytes = 32768;
@@ -163,6 +169,8 @@ SAMPLE(linear_sample_fold, LinearSampleFold)
 SAMPLE(linear_sample_odd, LinearSampleOdd)
 SAMPLE(linear_sample_panel, LinearSamplePanel)
 SAMPLE(linear_sample_parts, LinearSampleParts)
+SAMPLE(linear_sample_pairs, LinearSamplePairs)
+SAMPLE(linear_sample_kept, LinearSampleKept)
 SAMPLE(linear_sample_panel_head, LinearSamplePanelHead)
 SAMPLE(linear_w4a8, LinearW4a8Few)
 SAMPLE(linear_w4a8_sixteen, LinearW4a8Sixteen)

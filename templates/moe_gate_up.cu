@@ -18,13 +18,12 @@ __device__ __forceinline__ void moe_gate_up_item(const Args<7> &a, const ExpertI
         for (uint32_t i = threadIdx.x; i < n * STAGE_COLS; i += S::threads)
             product_end_row<S>(x_meta<S>(x_row(i / STAGE_COLS)), out_row(i / STAGE_COLS), w_bound,
                                i % STAGE_COLS);
-    expert_product<S, TILES>(w, block, n, shared, x_row,
-                             [&](uint32_t tile, uint32_t column, const float(&sums)[4]) {
-                                 product_store_gated<S>(
-                                     tile, column, n, sums, row_scale, row_scale + S::f,
-                                     [&](uint32_t c) { return gated_token(x_meta<S>(x_row(c)), w_bound); },
-                                     out_row);
-                             });
+    expert_product<S, TILES>(
+        w, block, n, shared, x_row, [&](uint32_t tile, uint32_t column, const float(&sums)[4]) {
+            product_store_gated<S>(
+                tile, column, n, sums, row_scale, row_scale + S::f,
+                [&](uint32_t c) { return gated_token(x_meta<S>(x_row(c)), w_bound); }, out_row);
+        });
 }
 
 template <class S> __device__ void moe_gate_up(const Args<7> &a) {

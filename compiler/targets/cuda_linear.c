@@ -14,6 +14,7 @@ enum {
     PART_BYTES = 4096,            // partial sums of a row tile and 8 tokens: 8 slices, a float4 a lane
     STREAM_SHARED_MAX = 96 << 10, // more would leave too little of an SM to L1
     STREAM_STATIC_MAX = 6 << 10,  // of shared memory, beside the sums and rows
+    PANEL_STATIC_MAX = 5 << 10,   // beside activations and sums
     WORK_COUNTERS_BYTES = 64 << 10,
     WORK_COUNTERS = 16384 - 32, // the last line is where chains meet
     WORK_MAX = 64 << 20,
@@ -24,7 +25,7 @@ enum {
 #define FILL_US          2.9    // first weights arrive, last sums are reduced
 #define STREAM_STAGE_US  0.0245 // one SM, one stage of 16 rows x 64 columns, 8 tokens
 #define STREAM_TOKENS_US 0.0090 // and 8 tokens more
-#define PANEL_STAGE_US   0.0079 // one SM, one stage of a row tile for 8 tokens, in a block of 12 warps
+#define PANEL_STAGE_US   0.0068 // one SM, one stage of a row tile for 8 tokens, with 12 warps
 #define PANEL_LEAST_US   0.38   // a stage of a block, however small
 #define PART_US          3.0    // the last block adds what the others left
 // What E4M3 rows add, by the instructions that ptxas makes (scales are multiplied in fp32, a quad trades its
@@ -134,7 +135,7 @@ static void stream_candidates(const Product *p) {
 // ---- panels ------------------------------------------------------------------------------------
 
 typedef struct {
-    uint32_t cols, warps, each, parts; // each: row tiles of a warp
+    uint32_t cols, warps, each, parts, per_sm; // each: row tiles of a warp
     uint64_t row_blocks, token_blocks, shared, work;
 } PanelShape;
 
@@ -144,28 +145,35 @@ static uint64_t panel_shared(const Product *p, uint32_t cols, uint32_t warps, ui
     return 2ull * 4 * cols * 8 * (p->x_e4m3 ? 64 : 128) + (kept ? (uint64_t)each * cols * warps * 512 : 0);
 }
 
-// Fewer warps hide less of what each waits for; two row tiles a warp share the activations that it reads.
-static double panel_stage_us(const Product *p, uint32_t warps, uint32_t each, uint32_t cols) {
-    double slower = cols < 8 || warps >= 12 ? 1 : warps >= 8 ? 1.14 : 1.4;
-    double us = PANEL_STAGE_US * (each > 1 ? 0.97 : slower);
+// A stage of all that is on an SM at once. Fewer warps hide less of what each waits for; two row tiles a warp
+// share the activations that it reads; two blocks wait at different times.
+static double panel_stage_us(const Product *p, uint32_t warps, uint32_t blocks, uint32_t each,
+                             uint32_t cols) {
+    double slower = cols < 8 || warps * blocks >= 12 ? 1 : warps * blocks >= 8 ? 1.16 : 1.4;
+    if (each > 1) slower = warps * blocks < 8 ? 1.3 : warps >= 12 ? 0.93 : blocks > 1 ? 0.9 : 0.96;
+    double us = PANEL_STAGE_US * slower;
     if (p->x_e4m3) us += E4M3_PANEL_US(p->t->e4m3_rate >= 1);
-    return us * warps * each * cols;
+    return us * warps * blocks * each * cols;
 }
 
 static double panel_us(const Product *p, const PanelShape *s) {
-    double tile_cols = (double)s->warps * s->each * s->cols;
-    double stage = MAX(panel_stage_us(p, s->warps, s->each, s->cols), PANEL_LEAST_US) * p->clock;
+    uint64_t n = s->row_blocks * s->token_blocks * s->parts;
+    uint32_t together = (uint32_t)MIN(div_up(n, p->t->units), (uint64_t)s->per_sm);
+    double tile_cols = (double)s->warps * together * s->each * s->cols, blocks = (double)n;
+    double stage = MAX(panel_stage_us(p, s->warps, together, s->each, s->cols), PANEL_LEAST_US) * p->clock;
     stage = MAX(stage, tensor_us(p, tile_cols) / 0.85);
-    double blocks = (double)(s->row_blocks * s->token_blocks * s->parts);
     double bytes = blocks * (double)(s->warps * s->each * p->stages * p->stage_bytes) / s->parts;
-    double waves = (double)div_up((uint64_t)blocks, p->t->units);
+    double waves = (double)div_up(n, p->t->units * together);
     double us = MAX(waves * (double)p->stages / s->parts * stage, memory_us(p, bytes / p->t->units));
     double left = (double)(s->row_blocks * s->token_blocks) * (double)s->work; // written, then read, in L2
-    return p->t->launch_us + FILL_US + us + (s->parts > 1 ? PART_US + left / (p->t->dram_gbs * 1e3) : 0);
+    return p->t->launch_us + FILL_US + us +
+           (s->parts > 1 ? PART_US * s->each + left / (p->t->dram_gbs * 1e3) : 0);
 }
 
-static void panel_candidate(const Product *p, uint32_t cols, uint32_t warps, uint32_t each, uint32_t parts) {
-    PanelShape s = {cols, warps, each, parts, .shared = panel_shared(p, cols, warps, each, parts)};
+static void panel_candidate(const Product *p, uint32_t cols, uint32_t warps, uint32_t each, uint32_t parts,
+                            uint32_t per_sm) {
+    PanelShape s = {cols, warps, each, parts, per_sm, .shared = panel_shared(p, cols, warps, each, parts)};
+    if (per_sm > 1 && per_sm * (s.shared + PANEL_STATIC_MAX) > p->t->shared_bytes) return;
     s.row_blocks = div_up(p->tiles, warps * each);
     s.token_blocks = div_up(p->ask->bucket, cols * 8);
     uint64_t items = s.row_blocks * s.token_blocks;
@@ -174,7 +182,7 @@ static void panel_candidate(const Product *p, uint32_t cols, uint32_t warps, uin
     KernelChoice c = {.grid = (uint32_t)(items * parts), .threads = warps * 32, .shared_bytes = s.shared};
     schedule(&c, 1, cols, warps, each);
     choice_add(&c, "parts", parts);
-    choice_add(&c, "per_sm", 1);
+    choice_add(&c, "per_sm", per_sm);
     choice_add(&c, "fold", 0);
     c.work_bytes = parts > 1 ? WORK_COUNTERS_BYTES + items * s.work : 0;
     c.predicted_us = panel_us(p, &s);
@@ -187,7 +195,7 @@ static bool panel_fits(const Product *p, uint32_t cols, uint32_t warps, uint32_t
     bool nvfp4 = p->stage_bytes == 576, e4m3 = p->stage_bytes == 1024;
     if (p->x_e4m3) return each == 1 && (warps <= 8 || cols < 8);
     if (each == 1) return warps <= 8 || nvfp4 || cols < 8;
-    return cols == 8 && ((nvfp4 && warps >= 8) || (e4m3 && warps == 8));
+    return cols == 8 && (nvfp4 || (e4m3 && warps == 8));
 }
 
 static void panel_candidates(const Product *p) {
@@ -196,7 +204,8 @@ static void panel_candidates(const Product *p) {
     for (size_t i = 0; i < COUNT_OF(warps); i++)
         for (uint32_t each = 1; each <= 2; each++)
             for (uint32_t parts = 1; parts <= SLICES && panel_fits(p, cols, warps[i], each); parts *= 2)
-                panel_candidate(p, cols, warps[i], each, parts);
+                panel_candidate(p, cols, warps[i], each, parts, 1);
+    if (panel_fits(p, cols, 4, 2)) panel_candidate(p, cols, 4, 2, 1, 2);
 }
 
 static void product_candidates(const Target *t, const KernelAsk *ask, KernelAnswer *out, uint64_t tiles) {
@@ -246,7 +255,7 @@ static void expert_panel(const Product *p, uint64_t experts, uint64_t topk, doub
     schedule(&c, 1, COLS, WARPS, 1);
     choice_add(&c, "per_sm", 1);
     double units = ceil(items * (double)row_blocks / c.grid);
-    double stage = MAX(panel_stage_us(p, WARPS, 1, COLS) * p->clock, tensor_us(p, WARPS * COLS) / 0.85);
+    double stage = MAX(panel_stage_us(p, WARPS, 1, 1, COLS) * p->clock, tensor_us(p, WARPS * COLS) / 0.85);
     c.predicted_us = p->t->launch_us + FILL_US + units * ((double)p->stages * stage + 4);
     cuda_consider(p->t, p->ask, p->out, &c);
 }

@@ -6,8 +6,8 @@
 // the parts of a pair (token, KV head) as long as it has had all before them. What is missing others, of a
 // pair whose parts several blocks share, goes to `work`, and the block that comes last merges it.
 //
-// The memory never waits for a round to end: keys of the next one are asked for as soon as the scores of this
-// one are made, its values are then on their way to L2 and follow as soon as this round has used its own.
+// The memory never waits for a round to end: keys and values of the next one are on their way to L2 before
+// the scores of this one are made, and follow to registers as soon as this round has used its own.
 //
 // work: 64 KiB of counters, one a (token, KV head); then for each of those PARTS_MAX parts of
 // O [GROUP][D], maximum [GROUP], sum [GROUP], fp32.
@@ -302,14 +302,9 @@ template <class S> struct AttentionFew {
         float s[SCORE_TILES][4] = {};
         if (!EARLY) load_keys(now, 0), prefetch(now, TO_VALUES);
         load_query(now);
+        if (more) prefetch(next, 0), prefetch(next, TO_VALUES);
         scores(s, now);
-        if (more) {
-            if (EARLY)
-                load_keys(next, 0);
-            else
-                prefetch(next, 0);
-            prefetch(next, TO_VALUES);
-        }
+        if (EARLY && more) load_keys(next, 0);
         softmax(s, now);
 #pragma unroll
         for (uint32_t j0 = 0; j0 < WARPS; j0 += VALUE_PAGES)

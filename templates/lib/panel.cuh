@@ -13,12 +13,9 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
     using Base = Sums<MT, COLS, 1, WARPS * 32, PARTS>;
     static constexpr uint32_t STAGES = stages_of(K), BYTES = stage_bytes(F), TOKENS = COLS * TILE_TOKENS;
     static constexpr uint32_t THREADS = WARPS * 32, BLOCK_TILES = WARPS * MT;
-    #ifndef PANEL_CHUNK
-#define PANEL_CHUNK 4
-#endif
-    static constexpr uint32_t CHUNK = PANEL_CHUNK, BUFFERS = 2, STAGE_BYTES = TOKENS * x_stage_bytes(E4M3),
+    static constexpr uint32_t CHUNK = 4, BUFFERS = 2, STAGE_BYTES = TOKENS * x_stage_bytes(E4M3),
                               CHUNK_BYTES = CHUNK * STAGE_BYTES;
-    static constexpr uint32_t DEPTH = F == FORMAT_NVFP4 ? (CHUNK + MT - 1) / MT : (CHUNK + 1) / 2 / MT; // stages in flight
+    static constexpr uint32_t DEPTH = F == FORMAT_NVFP4 ? CHUNK / MT : CHUNK / 2 / MT; // stages in flight
     static constexpr uint32_t GROUP = 4; // products into the same sums are so many apart
     static constexpr bool EVEN =
         slice_chunk(STAGES, slice_length(STAGES), CHUNK) == CHUNK; // slices end where chunks do
@@ -59,7 +56,8 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
     __device__ __forceinline__ void load(uint32_t stage, Stage<F> (&to)[MT]) const {
 #pragma unroll
         for (uint32_t m = 0; m < MT; m++)
-            to[m].load((WHOLE ? at[0] + m * (STAGES * BYTES) : at[m]) + (uint64_t)stage * BYTES, threadIdx.x % 32);
+            to[m].load((WHOLE ? at[0] + m * (STAGES * BYTES) : at[m]) + (uint64_t)stage * BYTES,
+                       threadIdx.x % 32);
     }
 
     // What a block works on. It is read again after the products: nothing of it

@@ -80,10 +80,9 @@ template <Act A> __device__ __forceinline__ float gated(float gate, float up) {
 // Tiles of pairs: rows 0-7 are gates, 8-15 the ups of the same outputs. They leave as halves of act rows.
 // gated_of(column): its GatedToken.
 template <class S, class GatedOf, class OutRow>
-__device__ __forceinline__ void product_store_gated(uint32_t tile, uint32_t column, uint32_t n_columns,
-                                                    const float (&sums)[4], const float *gate_scales,
-                                                    const float *up_scales, GatedOf gated_of,
-                                                    OutRow out_row) {
+__device__ __forceinline__ void
+product_store_gated(uint32_t tile, uint32_t column, uint32_t n_columns, const float (&sums)[4],
+                    const float *gate_scales, const float *up_scales, GatedOf gated_of, OutRow out_row) {
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, q = lane % 4, i = tile * 8 + g;
     if (i >= S::f) return;
     const float gate_scale = gate_scales[i] * stage_factor(S::format, S::x_e4m3),

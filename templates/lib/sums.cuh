@@ -7,11 +7,10 @@
 #define ADALLM_LIB_SUMS_CUH
 #include "templates/lib/stage.cuh"
 
-#ifdef PANEL_KEPT
-__host__ __device__ constexpr bool sums_kept(uint32_t, uint32_t, uint32_t) { return PANEL_KEPT; }
-#else
-__host__ __device__ constexpr bool sums_kept(uint32_t mt, uint32_t nt, uint32_t threads) { return mt * nt >= 16 && threads > 256; }
-#endif
+// As in cuda_linear.c: threads of more than 8 warps have no registers for the sums of 16 tiles twice.
+__host__ __device__ constexpr bool sums_kept(uint32_t mt, uint32_t nt, uint32_t threads) {
+    return mt * nt >= 16 && threads > 256;
+}
 
 template <uint32_t MT, uint32_t NT, uint32_t WARPS_N, uint32_t THREADS, uint32_t PARTS> struct Sums {
     static_assert(SLICES % PARTS == 0, "parts have as many slices each");

@@ -4,17 +4,17 @@
 
 #include "compiler/pack/layout.h"
 #include "runtime/base/fp.h"
-#include "tests/device/device.h"
+#include "tests/device/forms.h"
 
-enum { FORMS_MAX = 10, TOKENS_MAX = 300 };
+enum { PRODUCT_FORMS_MAX = 12, TOKENS_MAX = 300 };
 
 // A product of one shape in the forms that the target chooses for some buckets.
 typedef struct {
     bool gate, e4m3; // gate_up: n is the width of what it gives; e4m3: rows of x
     uint32_t n, k, stride;
     const char *format, *more; // more fields
-    uint32_t buckets[FORMS_MAX];
-    uint32_t forms[FORMS_MAX], n_forms; // kernels
+    uint32_t buckets[PRODUCT_FORMS_MAX];
+    uint32_t forms[PRODUCT_FORMS_MAX], n_forms; // kernels
 } Product;
 
 #define LINEAR(n_, k_, stride_, format_, more_, ...)                                                         \
@@ -94,14 +94,29 @@ static TestActs acts(const Product *p, const float *x, uint32_t n) {
     return p->e4m3 ? acts_e4m3_of(x, n, p->k) : acts_of(x, n, p->k, x_pitch(p), false);
 }
 
+static uint32_t add_form(const Product *p, const char *schedule) {
+    return p->gate ? device_add("gate_up f=%u k=%u format=%s x_pitch=%u out_pitch=%u %s %s", p->n, p->k,
+                                p->format, x_pitch(p), act_pitch(p->n, false), p->more, schedule)
+                   : device_add("linear n=%u k=%u format=%s out_stride=%u x_pitch=%u %s %s", p->n, p->k,
+                                p->format, p->stride, x_pitch(p), p->more, schedule);
+}
+
+// Two row tiles a warp, as large products choose for many tokens.
+static void add_pairs(Product *p, uint32_t bucket, uint32_t warps, uint32_t per_sm, uint32_t kept_bytes) {
+    uint32_t tiles = div_up(p->n, p->gate ? 8 : 16), grid = div_up(tiles, 2 * warps) * div_up(bucket, 64);
+    CHECK(p->n_forms < PRODUCT_FORMS_MAX);
+    p->buckets[p->n_forms] = bucket;
+    p->forms[p->n_forms++] =
+        add_form(p, line("| tiled=1 cols=8 groups=%u round=2 parts=1 per_sm=%u threads=%u grid=%u shared=%u",
+                         warps, per_sm, warps * 32, grid, 65536 + kept_bytes));
+}
+
 static void add_forms(Product *p) {
-    for (; p->n_forms < FORMS_MAX && p->buckets[p->n_forms]; p->n_forms++)
-        p->forms[p->n_forms] =
-            p->gate
-                ? device_add("gate_up f=%u k=%u format=%s x_pitch=%u out_pitch=%u %s @ %u", p->n, p->k,
-                             p->format, x_pitch(p), act_pitch(p->n, false), p->more, p->buckets[p->n_forms])
-                : device_add("linear n=%u k=%u format=%s out_stride=%u x_pitch=%u %s @ %u", p->n, p->k,
-                             p->format, p->stride, x_pitch(p), p->more, p->buckets[p->n_forms]);
+    for (; p->n_forms < PRODUCT_FORMS_MAX && p->buckets[p->n_forms]; p->n_forms++)
+        p->forms[p->n_forms] = add_form(p, line("@ %u", p->buckets[p->n_forms]));
+    const uint32_t most = p->buckets[p->n_forms - 1];
+    if (most == 1024 && !p->e4m3 && !strcmp(p->format, "nvfp4"))
+        add_pairs(p, most, 4, 2, 0), add_pairs(p, most, 12, 1, 2 * 8 * 12 * 512);
 }
 
 static void add_folds(size_t i) {
