@@ -12,7 +12,7 @@ _adallm() {
     'adallm-rt explain') words='--json --help' ;;
     'adallm-rt verify') words='--help' ;;
     'adallm-rt selftest') words='--threads --gpu-memory-utilization --kv-cache-memory --kv-cache-dtype --enforce-eager --help' ;;
-    'adallm-rt bench') words='--batch --prompt --gen --launches --json --threads --gpu-memory-utilization --kv-cache-memory --kv-cache-dtype --enforce-eager --help' ;;
+    'adallm-rt bench') words='--batch --prompt --gen --launches --chunk --json --threads --gpu-memory-utilization --kv-cache-memory --kv-cache-dtype --enforce-eager --help' ;;
     'adallm-rt doctor') words='--threads --gpu-memory-utilization --kv-cache-memory --kv-cache-dtype --enforce-eager --help' ;;
     'adallm-rt tokenize') words='--jsonl --help' ;;
     'adallm-rt render') words='--jsonl --help' ;;

@@ -13,7 +13,7 @@ enum { BATCHES_MAX = 16, WARM_UP_TOKENS = 3 };
 
 typedef struct {
     const char *batch_list;
-    uint64_t prompt, gen, launches;
+    uint64_t prompt, gen, launches, chunk;
     bool json;
     RunOptions run;
     uint32_t batches[BATCHES_MAX], n_batches;
@@ -105,7 +105,8 @@ static bool time_steps(Batch *b, double *steps, BenchRow *row, Err *e) {
         last = now;
     }
     qsort(steps, row->n_steps, sizeof *steps, by_value);
-    row->p50_s = steps[row->n_steps / 2], row->p99_s = steps[(uint64_t)row->n_steps * 99 / 100];
+    if (row->n_steps)
+        row->p50_s = steps[row->n_steps / 2], row->p99_s = steps[(uint64_t)row->n_steps * 99 / 100];
     return true;
 }
 
@@ -138,16 +139,16 @@ static bool warm_up(const Bench *x, uint32_t n, Err *e) {
 
 // ---- launches --------------------------------------------------------------------------------------------
 
-static double unit_bytes(const Bench *x, const ExecUnit *u) {
+static double unit_bytes(const Bench *x, const BenchLaunches *l, const ExecUnit *u) {
+    const uint32_t n = l->chunk ? 1 : l->row.batch;
+    const double seen = l->chunk ? (double)l->chunk / 2 : (double)(x->args->prompt + x->args->gen);
     double bytes = 0;
-    for (uint32_t i = 0; i < u->n; i++)
-        bytes += launch_bytes(x->artifact, &u->launches[i], x->report.launches_row.batch,
-                              (double)(x->args->prompt + x->args->gen));
+    for (uint32_t i = 0; i < u->n; i++) bytes += launch_bytes(x->artifact, &u->launches[i], n, seen);
     return bytes;
 }
 
 // The kernel that the program runs at launch i, unless an earlier launch ran it.
-static bool time_kernel(Bench *x, const AdaProgram *p, uint32_t i, Err *e) {
+static bool time_kernel(Bench *x, BenchLaunches *l, const AdaProgram *p, uint32_t i, Err *e) {
     const ExecUnit wanted = exec_unit(x->exec, p->first_launch + i);
     BenchLaunch row = {.program = program_names[p->kind], .kernel = exec_unit_name(x->exec, &wanted)};
     double seconds, bytes = 0;
@@ -157,30 +158,34 @@ static bool time_kernel(Bench *x, const AdaProgram *p, uint32_t i, Err *e) {
             if (j < i) return true;
             row.count++;
             row.predicted_us += (double)u.predicted_us;
-            bytes += unit_bytes(x, &u);
+            bytes += unit_bytes(x, l, &u);
         }
         j += u.n;
     }
     if (!exec_time_unit(x->exec, p, p->first_launch + i, &seconds, e)) return false;
     row.measured_us = seconds * 1e6, row.predicted_us /= row.count;
     row.bytes = (uint64_t)(bytes / row.count);
-    x->report.launches[x->report.n_launches++] = row;
+    l->items[l->n++] = row;
     return true;
 }
 
-static bool time_launches(Bench *x, Err *e) {
-    const uint32_t n = (uint32_t)x->args->launches;
+// A decode step of n sequences, or the only chunk of a prompt.
+static bool time_launches(Bench *x, BenchLaunches *l, uint32_t n, Err *e) {
+    const uint32_t buckets[] = {l->chunk ? l->chunk : n, n, n}; // of body, head and sample
+    const AdaProgram *programs[COUNT_OF(buckets)];
     uint32_t most = 0;
-    for (uint32_t kind = ADA_PROGRAM_BODY; kind <= ADA_PROGRAM_SAMPLE; kind++)
-        most += exec_program(x->exec, (AdaProgramKind)kind, n)->n_launches;
-    x->report.launches = ARENA_ARRAY(x->arena, BenchLaunch, most);
-    Batch *b = static_batch(x, e);
-    bool ok = b && run_batch(x, b, n, x->args->prompt, x->args->gen, &x->report.launches_row, e);
-    for (uint32_t kind = ADA_PROGRAM_BODY; ok && kind <= ADA_PROGRAM_SAMPLE; kind++) {
-        const AdaProgram *p = exec_program(x->exec, (AdaProgramKind)kind, n);
-        for (uint32_t i = 0; ok && i < p->n_launches; i += exec_unit(x->exec, p->first_launch + i).n)
-            ok = time_kernel(x, p, i, e);
+    for (size_t i = 0; i < COUNT_OF(buckets); i++) {
+        programs[i] = exec_program(x->exec, (AdaProgramKind)(ADA_PROGRAM_BODY + i), buckets[i]);
+        most += programs[i]->n_launches;
     }
+    l->items = ARENA_ARRAY(x->arena, BenchLaunch, most);
+    Batch *b = static_batch(x, e);
+    bool ok = b && (l->chunk ? run_batch(x, b, n, l->chunk, 1, &l->row, e)
+                             : run_batch(x, b, n, x->args->prompt, x->args->gen, &l->row, e));
+    for (size_t k = 0; ok && k < COUNT_OF(buckets); k++)
+        for (uint32_t i = 0; ok && i < programs[k]->n_launches;
+             i += exec_unit(x->exec, programs[k]->first_launch + i).n)
+            ok = time_kernel(x, l, programs[k], i, e);
     batch_free(b);
     return ok;
 }
@@ -203,8 +208,11 @@ static bool measure(Bench *x, Err *e) {
         if (!ok) return false;
         if (!args->json) bench_print_row(r, &r->rows[i]);
     }
-    if (args->launches && !time_launches(x, e)) return false;
-    if (args->launches && !args->json) bench_print_launches(r);
+    r->chunk.chunk = (uint32_t)args->chunk;
+    if (args->launches && !time_launches(x, &r->step, (uint32_t)args->launches, e)) return false;
+    if (args->launches && !args->json) bench_print_launches(r, &r->step);
+    if (args->chunk && !time_launches(x, &r->chunk, 1, e)) return false;
+    if (args->chunk && !args->json) bench_print_launches(r, &r->chunk);
     if (args->json) bench_print_json(r);
     return true;
 }
@@ -239,6 +247,10 @@ static bool bench(Opened *o, void *ctx, Arena *a, Diags *d) {
     if (largest(x) > p->seqs_max)
         return diag_error(d, E_OPTION_VALUE, SPAN_NONE,
                           "%u sequences: this artifact was compiled for at most %u", largest(x), p->seqs_max);
+    if (x->chunk > p->tokens_max || x->chunk >= p->context)
+        return diag_error(d, E_OPTION_VALUE, SPAN_NONE,
+                          "--chunk %llu: this artifact computes up to %u tokens at once, of a context of %u",
+                          (unsigned long long)x->chunk, p->tokens_max, p->context);
     if (x->prompt + x->gen > p->context)
         return diag_error(d, E_CONTEXT, SPAN_NONE,
                           "--prompt %llu and --gen %llu do not fit into the context of %u tokens",
@@ -266,6 +278,8 @@ int verb_bench(int argc, char **argv) {
          "tokens to generate for each sequence (default 64)"},
         {"--launches", OPT_UINT, "N", 1, 1024, &x.launches, NULL,
          "also time every kernel of a decode step of N sequences alone, beside its prediction"},
+        {"--chunk", OPT_UINT, "N", 1, 1 << 20, &x.chunk, NULL,
+         "also time every kernel that computes N tokens of a prompt alone, beside its prediction"},
         {"--json", OPT_FLAG, NULL, 0, 0, &x.json, NULL, "one JSON object instead of tables"},
         RUN_OPTION_ROWS(&x.run),
     };

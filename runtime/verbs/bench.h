@@ -20,6 +20,15 @@ typedef struct {
     uint64_t bytes; // weights and KV cache
 } BenchLaunch;
 
+// The launches of a decode step of `row.batch` sequences, or with `chunk` those of a prompt of so many
+// tokens.
+typedef struct {
+    uint32_t chunk;
+    BenchLaunch *items;
+    uint32_t n;
+    BenchRow row; // the step that they are compared with
+} BenchLaunches;
+
 typedef struct {
     const Opened *opened;
     uint64_t prompt, gen;
@@ -28,13 +37,11 @@ typedef struct {
     double read_rate; // bytes a second; 0: the weights are too few to tell
     BenchRow *rows;
     uint32_t n_rows;
-    BenchLaunch *launches;
-    uint32_t n_launches;
-    BenchRow launches_row; // the step that the launches are compared with
+    BenchLaunches step, chunk; // n is 0 where they were not asked for
 } BenchReport;
 
 void bench_print_head(const BenchReport *r);
 void bench_print_row(const BenchReport *r, const BenchRow *row);
-void bench_print_launches(const BenchReport *r);
+void bench_print_launches(const BenchReport *r, const BenchLaunches *l);
 void bench_print_json(const BenchReport *r); // all of it, one object
 #endif

@@ -22,12 +22,12 @@ static int by_value(const void *a, const void *b) {
 }
 
 // Percent by which predictions miss, the median over all launches of the step.
-static double median_error(const BenchReport *r) {
+static double median_error(const BenchLaunches *all_of) {
     uint32_t n = 0, all = 0;
-    for (uint32_t i = 0; i < r->n_launches; i++) all += r->launches[i].count;
+    for (uint32_t i = 0; i < all_of->n; i++) all += all_of->items[i].count;
     double *errors = xrealloc(NULL, MAX(all, 1u), sizeof *errors);
-    for (uint32_t i = 0; i < r->n_launches; i++) {
-        const BenchLaunch *l = &r->launches[i];
+    for (uint32_t i = 0; i < all_of->n; i++) {
+        const BenchLaunch *l = &all_of->items[i];
         const double error = 100 * fabs(l->predicted_us / MAX(l->measured_us, 1e-3) - 1);
         for (uint32_t j = 0; j < l->count; j++) errors[n++] = error;
     }
@@ -37,10 +37,14 @@ static double median_error(const BenchReport *r) {
     return median;
 }
 
-static double launches_us(const BenchReport *r) {
+static double launches_us(const BenchLaunches *l) {
     double us = 0;
-    for (uint32_t i = 0; i < r->n_launches; i++) us += r->launches[i].measured_us * r->launches[i].count;
+    for (uint32_t i = 0; i < l->n; i++) us += l->items[i].measured_us * l->items[i].count;
     return us;
+}
+
+static double whole_us(const BenchLaunches *l) {
+    return 1e6 * (l->chunk ? l->row.prefill_s : step_s(&l->row));
 }
 
 // ---- text ------------------------------------------------------------------------------------------------
@@ -74,17 +78,20 @@ void bench_print_row(const BenchReport *r, const BenchRow *row) {
     fflush(stdout);
 }
 
-void bench_print_launches(const BenchReport *r) {
-    printf("\nlaunches of a decode step of %u, each kernel alone\n%-7s %-44s %5s %12s %12s %12s %8s\n",
-           r->launches_row.batch, "program", "kernel", "count", "measured us", "predicted us", "MB",
-           "of read");
-    for (uint32_t i = 0; i < r->n_launches; i++) {
-        const BenchLaunch *l = &r->launches[i];
-        printf("%-7s %-44s %5u %12.2f %12.2f %12.3f %7.0f%%\n", l->program, l->kernel, l->count,
-               l->measured_us, l->predicted_us, (double)l->bytes / 1e6, read_percent(r, l));
+void bench_print_launches(const BenchReport *r, const BenchLaunches *l) {
+    if (l->chunk)
+        printf("\nlaunches that compute %u tokens of a prompt, each kernel alone\n", l->chunk);
+    else
+        printf("\nlaunches of a decode step of %u, each kernel alone\n", l->row.batch);
+    printf("%-7s %-44s %5s %12s %12s %12s %8s\n", "program", "kernel", "count", "measured us", "predicted us",
+           "MB", "of read");
+    for (uint32_t i = 0; i < l->n; i++) {
+        const BenchLaunch *k = &l->items[i];
+        printf("%-7s %-44s %5u %12.2f %12.2f %12.3f %7.0f%%\n", k->program, k->kernel, k->count,
+               k->measured_us, k->predicted_us, (double)k->bytes / 1e6, read_percent(r, k));
     }
     printf("\nall launches %.1f us, the measured step %.1f us; median error of the predictions %.1f %%\n",
-           launches_us(r), step_s(&r->launches_row) * 1e6, median_error(r));
+           launches_us(l), whole_us(l), median_error(l));
 }
 
 // ---- JSON ------------------------------------------------------------------------------------------------
@@ -98,13 +105,13 @@ static void put_row(StrBuf *out, const BenchRow *row) {
                row->p99_s * 1e3, row->limit_s * 1e3);
 }
 
-static void put_launches(StrBuf *out, const BenchReport *r) {
-    buf_puts(out, ",\n \"launches\": {\"step\": ");
-    put_row(out, &r->launches_row);
-    buf_printf(out, ", \"sum_us\": %.3f, \"median_error_percent\": %.2f, \"kernels\": [", launches_us(r),
-               median_error(r));
-    for (uint32_t i = 0; i < r->n_launches; i++) {
-        const BenchLaunch *l = &r->launches[i];
+static void put_launches(StrBuf *out, const BenchReport *r, const char *name, const BenchLaunches *all) {
+    buf_printf(out, ",\n \"%s\": {\"step\": ", name);
+    put_row(out, &all->row);
+    buf_printf(out, ", \"step_us\": %.3f, \"sum_us\": %.3f, \"median_error_percent\": %.2f, \"kernels\": [",
+               whole_us(all), launches_us(all), median_error(all));
+    for (uint32_t i = 0; i < all->n; i++) {
+        const BenchLaunch *l = &all->items[i];
         buf_printf(out,
                    "%s\n  {\"program\": \"%s\", \"kernel\": \"%s\", \"count\": %u, \"measured_us\": %.3f, "
                    "\"predicted_us\": %.3f, \"bytes\": %llu, \"read_percent\": %.2f}",
@@ -138,7 +145,8 @@ void bench_print_json(const BenchReport *r) {
         put_row(&out, &r->rows[i]);
     }
     buf_puts(&out, "]");
-    if (r->n_launches) put_launches(&out, r);
+    if (r->step.n) put_launches(&out, r, "launches", &r->step);
+    if (r->chunk.n) put_launches(&out, r, "chunk_launches", &r->chunk);
     buf_puts(&out, "}\n");
     fwrite(out.ptr, 1, out.len, stdout);
     buf_free(&out);
