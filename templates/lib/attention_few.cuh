@@ -153,22 +153,25 @@ template <class S> struct AttentionFew {
     // The warp has a page of its own in the round.
     __device__ __forceinline__ bool has(const Round &r) const { return warp < r.n(); }
 
+    // Loads of keys and values have no condition: behind one the compiler would load into other registers,
+    // and wait for each to move it. Where there is nothing to load, all lanes read what others read as well.
+
     // Blocks b0 .. of the warp's own page.
-    __device__ __forceinline__ void load_keys(const Round &r, uint32_t b0) {
+    __device__ __forceinline__ void load_keys(const Round &r, uint32_t b0, bool is = true) {
         const uint8_t *page = r.keys(a.p[1], warp);
-        if (!has(r)) return;
+        is = is && has(r);
 #pragma unroll
         for (uint32_t b = 0; b < KEY_BLOCKS; b++)
 #pragma unroll
             for (uint32_t t = 0; t < SCORE_TILES; t++) {
                 const uint32_t col = (b0 + b) * 64 + q * 16;
-                k[b][t] = make_uint4(0, 0, 0, 0);
-                if (col < D) k[b][t] = ld_global_nc_v4(page + key_row(g, t) * D + col);
+                k[b][t] = ld_global_nc_v4(page + (is && col < D ? key_row(g, t) * D + col : 0));
+                if (D % 64 && col >= D) k[b][t] = make_uint4(0, 0, 0, 0);
             }
     }
 
     // The warp's columns of pages j0 .. of the round.
-    __device__ __forceinline__ void load_values(const Round &r, uint32_t j0) {
+    __device__ __forceinline__ void load_values(const Round &r, uint32_t j0, bool is = true) {
         const uint32_t n = r.n();
 #pragma unroll
         for (uint32_t j = 0; j < VALUE_PAGES; j++) {
@@ -176,8 +179,8 @@ template <class S> struct AttentionFew {
 #pragma unroll
             for (uint32_t i = 0; i < WARP_TILES; i++) {
                 const uint32_t tile = warp * WARP_TILES + i;
-                if (j0 + j < n && tile < H::TILES)
-                    v[j][i] = ld_global_nc_v4(page + tile * 8 * PAGE_KEYS + lane * 16);
+                const bool mine = is && j0 + j < n && tile < H::TILES;
+                v[j][i] = ld_global_nc_v4(page + (mine ? tile * 8 * PAGE_KEYS + lane * 16 : 0));
             }
         }
     }
@@ -304,7 +307,7 @@ template <class S> struct AttentionFew {
         load_query(now);
         if (more) prefetch(next, 0), prefetch(next, TO_VALUES);
         scores(s, now);
-        if (EARLY && more) load_keys(next, 0);
+        if (EARLY) load_keys(next, 0, more);
         softmax(s, now);
 #pragma unroll
         for (uint32_t j0 = 0; j0 < WARPS; j0 += VALUE_PAGES)
@@ -312,7 +315,7 @@ template <class S> struct AttentionFew {
                 if (!EARLY) load_values(now, j0);
                 add_values(now, j0);
             }
-        if (EARLY && more) load_values(next, 0);
+        if (EARLY) load_values(next, 0, more);
     }
 
     // f(row of the group, column, which of the lane's rows, O of two columns)

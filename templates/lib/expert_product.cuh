@@ -34,7 +34,7 @@ __device__ __forceinline__ void expert_product(const uint8_t *w, uint32_t block,
         panel.n_tiles = min(TILES - block * P::BLOCK_TILES, P::BLOCK_TILES);
         panel.row = row, panel.shared = shared;
         panel.open(0);
-        for (uint32_t c = threadIdx.x; c < P::TOKENS; c += P::THREADS) row[c] = c < n ? x_row(c) : nullptr;
+        for (uint32_t c = threadIdx.x; c < P::TOKENS; c += P::THREADS) row[c] = x_row(min(c, n - 1));
         __syncthreads();
         panel.run(0, nullptr, nullptr);
         panel.each_sum(panel.n_tiles, [&](uint32_t t, uint32_t c, const float(&sums)[4]) {

@@ -24,7 +24,7 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
 
     const uint8_t *w;          // first row tile of the block
     uint32_t n_tiles;          // of them, at most BLOCK_TILES; the others are read as the last one
-    const uint8_t *const *row; // [TOKENS] in shared memory: rows of activations; NULL: none
+    const uint8_t *const *row; // [TOKENS] in shared memory: rows of activations, as fetch_rows wants them
     uint8_t *shared;
     const uint8_t *at[WHOLE ? 1 : MT]; // stage 0 of the warp's tiles
     Stage<F> ring[DEPTH][MT];
@@ -153,9 +153,8 @@ __device__ __forceinline__ void panel_product(const void *x_rows, const void *w,
     panel.row = row, panel.shared = shared;
     panel.open(begin.part);
     for (uint32_t t = threadIdx.x; t < P::TOKENS; t += P::THREADS) {
-        const bool has = t < begin.n_columns();
-        row[t] = has ? x + (uint64_t)(begin.token0 + t) * S::x_pitch : nullptr;
-        if (has) near.fetch_x(t, x_meta<S>(row[t]));
+        row[t] = x + (uint64_t)(begin.token0 + min(t, begin.n_columns() - 1)) * S::x_pitch;
+        near.fetch_x(t, x_meta<S>(row[t]));
     }
     for (uint32_t i = threadIdx.x; i < ROWS; i += P::THREADS) {
         const float *scale = row_scale(begin.first(), i);

@@ -121,21 +121,26 @@ template <uint32_t MT, uint32_t NT, uint32_t WARPS_N, uint32_t THREADS, uint32_t
 
 // Copies 16-byte pieces of TOKENS rows of activations, the bytes of a stage each, to shared memory: row t at
 // to + t * x_stage_bytes. In an odd row of halves the pieces of a pair are swapped: reads of one piece of two
-// rows then meet no bank conflict. row[t] NULL: no such row; what stands there is multiplied and thrown away.
+// rows then meet no bank conflict. Where columns are missing row[t] is any other
+// row, whose products are thrown away.
 template <bool E4M3, uint32_t TOKENS, uint32_t STAGES, uint32_t THREADS>
 __device__ __forceinline__ void fetch_rows(const uint8_t *const *row, uint32_t stage, uint32_t n_stages,
                                            uint32_t to) {
-    constexpr uint32_t BYTES = x_stage_bytes(E4M3), PIECES = BYTES / 16;
+    constexpr uint32_t BYTES = x_stage_bytes(E4M3), PIECES = BYTES / 16, ALL = TOKENS * PIECES,
+                       EACH = (ALL + THREADS - 1) / THREADS;
+    const uint8_t *from[EACH];
 #pragma unroll
-    for (uint32_t i = threadIdx.x; i < TOKENS * PIECES; i += THREADS) {
-        const uint32_t token = i / PIECES, piece = i % PIECES,
+    for (uint32_t j = 0; j < EACH; j++) // before the first copy: they wait for shared memory together
+        from[j] = row[min(threadIdx.x + j * THREADS, ALL - 1) / PIECES];
+#pragma unroll
+    for (uint32_t j = 0; j < EACH; j++) {
+        const uint32_t i = threadIdx.x + j * THREADS, token = i / PIECES, piece = i % PIECES,
                        at = to + token * BYTES + (E4M3 ? piece : piece ^ (token & 1)) * 16;
-        const uint8_t *from = row[token];
-        if (!from) continue;
-        from += stage * BYTES + piece * 16;
+        if (ALL % THREADS && i >= ALL) break;
+        from[j] += stage * BYTES + piece * 16;
 #pragma unroll
         for (uint32_t s = 0; s < STAGES; s++)
-            if (s < n_stages) cp_async_16(at + s * (TOKENS * BYTES), from + s * BYTES);
+            if (s < n_stages) cp_async_16(at + s * (TOKENS * BYTES), from[j] + s * BYTES);
     }
 }
 
