@@ -36,7 +36,7 @@ __device__ __forceinline__ void expert_product(const uint8_t *w, uint32_t block,
         panel.open(0);
         for (uint32_t c = threadIdx.x; c < P::TOKENS; c += P::THREADS) row[c] = x_row(min(c, n - 1));
         __syncthreads();
-        panel.run(0, nullptr, nullptr);
+        panel.run(0, nullptr, [] { return (uint32_t *)nullptr; });
         panel.each_sum(panel.n_tiles, [&](uint32_t t, uint32_t c, const float(&sums)[4]) {
             store(block * P::BLOCK_TILES + t, c * TILE_TOKENS, sums);
         });

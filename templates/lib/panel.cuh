@@ -96,7 +96,8 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
 
     // After open(part); rows stand in `row`. Fills `sum`; returns whether the block has the sums of all
     // slices. Every thread of the block calls it.
-    __device__ __forceinline__ bool run(uint32_t part, float4 *partial, uint32_t *counter) {
+    template <class Counter>
+    __device__ __forceinline__ bool run(uint32_t part, float4 *partial, Counter counter) {
         const uint32_t first = slice_begin<STAGES>(part * Base::PART_SLICES),
                        end = slice_begin<STAGES>((part + 1) * Base::PART_SLICES);
         uint32_t slice = part * Base::PART_SLICES, buffer = 0;
@@ -122,7 +123,8 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
             }
             buffer ^= 1;
         }
-        for (; slice < (part + 1) * Base::PART_SLICES; slice++) this->end_slice(slice, partial);
+        do this->end_slice(slice, partial); // the last one, and the empty ones behind it
+        while (++slice % Base::PART_SLICES);
         return this->end(partial, counter);
     }
 };
@@ -163,7 +165,7 @@ __device__ __forceinline__ void panel_product(const void *x_rows, const void *w,
     __syncthreads();
     uint8_t *work = (uint8_t *)work_bytes;
     if (!panel.run(begin.part, (float4 *)(work + WORK_COUNTERS_BYTES + begin.item * P::work_bytes),
-                   (uint32_t *)work + begin.item))
+                   [&] { return (uint32_t *)work_bytes + block_index() / S::parts; }))
         return;
     const auto end = P::template place<TILES>(counts, count);
     const auto store = make_store(end, near);

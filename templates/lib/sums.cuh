@@ -99,11 +99,11 @@ template <uint32_t MT, uint32_t NT, uint32_t WARPS_N, uint32_t THREADS, uint32_t
         return last;
     }
 
-    // After the last slice: whether this block has the sums of all of them, which one block of every PARTS
+    // After the last slice, counter(): the tile's, asked for only then. Whether this block has the sums of all of them, which one block of every PARTS
     // has.
-    __device__ __forceinline__ bool end(float4 *partial, uint32_t *counter) {
+    template <class Counter> __device__ __forceinline__ bool end(float4 *partial, Counter counter) {
         if constexpr (PARTS == 1) return true;
-        if (!last_arrives(counter)) return false;
+        if (!last_arrives(counter())) return false;
         zero(sum);
         // Several slices at a time: each is a way to L2 and back.
 #pragma unroll(MT *NT >= 8 ? 2 : 4)
