@@ -10,11 +10,13 @@
 #define REDUCE_US 0.15
 #define STORE_US  0.2
 #define POST_US   1.2 // a branch is normed before it is added: what follows waits for it
+#define COUNT_US  0.7 // rows but the first wait until it is known whether they are there
+#define L2_RATE   1.8 // of the memory's: what the last launch wrote
 
 enum { WARP = 32, L1_BYTES_PER_CLOCK = 128, FP32_PER_CLOCK = 256 }; // of an SM
 
 static double row_us(const Target *t, const KernelAsk *ask, double latency_us) {
-    double floor_us = target_floor_us(t, ask->bytes_read + ask->bytes_written, ask->flops);
+    double floor_us = target_floor_us(t, ask->bytes_read + ask->bytes_written, ask->flops) / L2_RATE;
     return t->launch_us + MAX(floor_us, latency_us);
 }
 
@@ -56,7 +58,8 @@ void cuda_embed(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
 void cuda_norm_add(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
     uint64_t reductions = ask_u(ask, "has_post") + ask_u(ask, "has_out");
     consider(t, ask, out, prefetching(t, ask, ask->bucket), cuda_norm_threads(ask_u(ask, "hidden")),
-             MEMORY_US + (double)reductions * REDUCE_US + STORE_US + (reductions > 1 ? POST_US : 0));
+             MEMORY_US + (double)reductions * REDUCE_US + STORE_US + (reductions > 1 ? POST_US : 0) +
+                 (ask->bucket > 1 ? COUNT_US : 0));
 }
 
 void cuda_act_mul(const Target *t, const KernelAsk *ask, KernelAnswer *out) {
