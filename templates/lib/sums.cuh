@@ -99,8 +99,8 @@ template <uint32_t MT, uint32_t NT, uint32_t WARPS_N, uint32_t THREADS, uint32_t
         return last;
     }
 
-    // After the last slice, counter(): the tile's, asked for only then. Whether this block has the sums of all of them, which one block of every PARTS
-    // has.
+    // After the last slice, counter(): the tile's, asked for only then. Whether this block has the sums of
+    // all of them, which one block of every PARTS has.
     template <class Counter> __device__ __forceinline__ bool end(float4 *partial, Counter counter) {
         if constexpr (PARTS == 1) return true;
         if (!last_arrives(counter())) return false;
@@ -126,21 +126,16 @@ template <uint32_t MT, uint32_t NT, uint32_t WARPS_N, uint32_t THREADS, uint32_t
 template <bool E4M3, uint32_t TOKENS, uint32_t STAGES, uint32_t THREADS>
 __device__ __forceinline__ void fetch_rows(const uint8_t *const *row, uint32_t stage, uint32_t n_stages,
                                            uint32_t to) {
-    constexpr uint32_t BYTES = x_stage_bytes(E4M3), PIECES = BYTES / 16, ALL = TOKENS * PIECES,
-                       EACH = (ALL + THREADS - 1) / THREADS;
-    const uint8_t *from[EACH];
+    constexpr uint32_t BYTES = x_stage_bytes(E4M3), PIECES = BYTES / 16;
 #pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) // before the first copy: they wait for shared memory together
-        from[j] = row[min(threadIdx.x + j * THREADS, ALL - 1) / PIECES];
-#pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        const uint32_t i = threadIdx.x + j * THREADS, token = i / PIECES, piece = i % PIECES,
+    for (uint32_t i = threadIdx.x; i < TOKENS * PIECES; i += THREADS) {
+        const uint32_t token = i / PIECES, piece = i % PIECES,
                        at = to + token * BYTES + (E4M3 ? piece : piece ^ (token & 1)) * 16;
-        if (ALL % THREADS && i >= ALL) break;
-        from[j] += stage * BYTES + piece * 16;
+        const uint8_t *from = row[token];
+        from += stage * BYTES + piece * 16;
 #pragma unroll
         for (uint32_t s = 0; s < STAGES; s++)
-            if (s < n_stages) cp_async_16(at + s * (TOKENS * BYTES), from[j] + s * BYTES);
+            if (s < n_stages) cp_async_16(at + s * (TOKENS * BYTES), from + s * BYTES);
     }
 }
 
