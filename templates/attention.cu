@@ -12,7 +12,7 @@ template <class S> __device__ void attention(const Args<10> &a) {
         prefetch_next<S::next_bytes>(a.p[9]);
         attention_many<S>(a);
     } else {
-        attention_few<S>(a, [&] { prefetch_next<S::next_bytes>(a.p[9]); });
+        attention_few<S>(a, FewStored<S>(), [&] { prefetch_next<S::next_bytes>(a.p[9]); });
     }
 }
 

@@ -46,6 +46,7 @@ template <class S> struct LinkQuantizeRows {
         if (threadIdx.x < S::threads) quantize_each_row<S>(*(const Args<3> *)args);
     }
 };
+// Where it has no place in attention (rope_attention.cu).
 template <class S> struct LinkRopeWrite {
     static constexpr uint32_t ARGS = 12, WORK = 0;
     static constexpr bool HAS_WORK = false;
@@ -146,10 +147,12 @@ struct E4m3Rows {
     extern "C" __global__ void __launch_bounds__(512, 1) name(const __grid_constant__ Args<args> a) {        \
         chain<512, 128, 4, true, __VA_ARGS__>(a.p);                                                          \
     }
-CHAIN(chain_sample, 52, LinkLinear<ChainO>, LinkGateUp<ChainGateUp>, LinkLinear<ChainDown>,
+CHAIN(chain_sample, 40, LinkLinear<ChainO>, LinkGateUp<ChainGateUp>, LinkLinear<ChainDown>,
+      LinkLinear<ChainQkv>)
+CHAIN(chain_sample_e4m3, 43, LinkLinear<E4m3O>, LinkGateUp<E4m3GateUp>, LinkQuantizeRows<E4m3Rows>,
+      LinkLinear<E4m3Down>, LinkLinear<E4m3Qkv>)
+CHAIN(chain_sample_rope, 52, LinkLinear<ChainO>, LinkGateUp<ChainGateUp>, LinkLinear<ChainDown>,
       LinkLinear<ChainQkv>, LinkRopeWrite<ChainRope>)
-CHAIN(chain_sample_e4m3, 55, LinkLinear<E4m3O>, LinkGateUp<E4m3GateUp>, LinkQuantizeRows<E4m3Rows>,
-      LinkLinear<E4m3Down>, LinkLinear<E4m3Qkv>, LinkRopeWrite<ChainRope>)
 CHAIN(chain_sample_norms, 47, LinkLinear<ChainO>, LinkNormAdd<ChainNorm>, LinkLinear<ChainOdd>,
       LinkLinear<ChainQkv>, LinkLinear<ChainOdd>)
 #endif

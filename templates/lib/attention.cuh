@@ -72,9 +72,18 @@ __device__ __forceinline__ float query_max(const float *x, float most) {
     return most;
 }
 
-// Row i of a lane (0: g, 1: g + 8) as fp16 times the power of two that brings its largest value into [2^13,
-// 2^14); returns that power's inverse. x: the row's D floats, or NULL for zeros; with AGAIN they are read
-// twice, the second time from L1, as they would take too many registers in between.
+// The power of two that brings the largest value of a row into [2^13, 2^14), and its inverse.
+struct QueryScale {
+    uint32_t exponent;
+    __device__ __forceinline__ explicit QueryScale(float most)
+        : exponent(max(__float_as_uint(most) >> 23, 14u)) {}
+    __device__ __forceinline__ float factor() const { return __uint_as_float((267 - exponent) << 23); }
+    __device__ __forceinline__ float inverse() const { return __uint_as_float((exponent - 13) << 23); }
+};
+
+// Row i of a lane (0: g, 1: g + 8) as fp16 times its QueryScale; returns that's inverse. x: the row's D
+// floats, or NULL for zeros; with AGAIN they are read twice, the second time from L1, as they would take too
+// many registers in between.
 template <uint32_t D, bool AGAIN>
 __device__ __forceinline__ float query_row(const float *x, uint32_t i, uint32_t q,
                                            uint32_t (&a)[(D + 63) / 64][PAGE_STEPS][4]) {
@@ -84,8 +93,8 @@ __device__ __forceinline__ float query_row(const float *x, uint32_t i, uint32_t 
     for (uint32_t b = 0; b < BLOCKS; b++)
         if (x && b * 64 + q * 16 < D) most = query_max(x + b * 64 + q * 16, most);
     most = quad_max(most);
-    const uint32_t exponent = max(__float_as_uint(most) >> 23, 14u);
-    const float factor = __uint_as_float((267 - exponent) << 23);
+    const QueryScale scale(most);
+    const float factor = scale.factor();
     if (AGAIN) asm("" : "+l"(x));
 #pragma unroll
     for (uint32_t b = 0; b < BLOCKS; b++)
@@ -96,7 +105,7 @@ __device__ __forceinline__ float query_row(const float *x, uint32_t i, uint32_t 
             a[b][j][i] = cvt_rn_f16x2_f32(__fmul_rn(v.x, factor), __fmul_rn(v.y, factor));
             a[b][j][i + 2] = cvt_rn_f16x2_f32(__fmul_rn(v.z, factor), __fmul_rn(v.w, factor));
         }
-    return __uint_as_float((exponent - 13) << 23);
+    return scale.inverse();
 }
 
 // ---- scores --------------------------------------------------------------------------------------

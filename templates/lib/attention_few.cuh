@@ -34,19 +34,22 @@ struct FewDeal {
 // values, and reads what it wrote: none waits for another.
 struct FewTokens {
     uint32_t pos[FEW_TOKENS], slot[FEW_TOKENS], end[FEW_TOKENS]; // `end`: items of the tokens up to this one
+    uint32_t n;
 
     template <class S> static __device__ __forceinline__ uint32_t parts(uint32_t pos) {
         constexpr uint32_t PART_KEYS = Heads<S>::PART * PAGE_KEYS;
         return pos / PART_KEYS - few_first_key<S>(pos) / PART_KEYS + 1;
     }
 
-    template <class S>
+    // MOST: tokens of the launch.
+    template <class S, uint32_t MOST>
     __device__ __forceinline__ void load(const uint32_t *all_pos, const uint32_t *all_slot,
                                          const uint32_t *counts) {
         const uint32_t lane = threadIdx.x % 32;
         // There is always room for one token: a batch of one does not wait for the count first.
         uint32_t p = all_pos[0], s = all_slot[0], total = 0;
-        const uint32_t n_tok = min(counts[COUNT_TOKENS], FEW_TOKENS);
+        const uint32_t n_tok = min(counts[COUNT_TOKENS], MOST);
+        n = n_tok;
         if (n_tok <= 1) {
             pos[0] = p, slot[0] = s, total = n_tok ? parts<S>(p) * S::kv_heads : 0;
             end[lane] = end[lane + 32] = total;
@@ -72,6 +75,17 @@ struct FewTokens {
     __device__ __forceinline__ uint32_t find(uint32_t i) const {
         const uint32_t lane = threadIdx.x % 32;
         return __popc(__ballot_sync(~0u, end[lane] <= i)) + __popc(__ballot_sync(~0u, end[lane + 32] <= i));
+    }
+    // Those of the sequence of `token` at positions [first, last], as bits.
+    template <uint32_t MOST>
+    __device__ __forceinline__ uint64_t among(uint32_t token, uint32_t first, uint32_t last) const {
+        const uint32_t lane = threadIdx.x % 32;
+        const auto is = [&](uint32_t t) {
+            return t < n && slot[t] == slot[token] && pos[t] >= first && pos[t] <= last;
+        };
+        uint64_t all = __ballot_sync(~0u, is(lane));
+        if constexpr (MOST > 32) all |= (uint64_t)__ballot_sync(~0u, is(lane + 32)) << 32;
+        return all;
     }
 };
 
@@ -115,7 +129,22 @@ template <class S> struct FewRound {
     }
 };
 
-template <class S> struct AttentionFew {
+// Where queries and the newest keys come from: rope_write has left them in `q` and in the pool.
+// lib/attention_rope.cuh is the other one.
+template <class S> struct FewStored {
+    static constexpr bool ROPE = false;
+    static constexpr uint32_t MOST = FEW_TOKENS;
+    struct Shared {};
+    struct Work { // before a round
+        __device__ __forceinline__ Work(const FewStored &, const FewTokens &, const FewRound<S> &, bool) {}
+        __device__ __forceinline__ bool run(const FewStored &, Shared &, const FewTokens &,
+                                            const FewRound<S> &) {
+            return false;
+        }
+    };
+};
+
+template <class S, class From> struct AttentionFew {
     using H = Heads<S>;
     using Round = FewRound<S>;
     static constexpr uint32_t D = H::D, GROUP = H::GROUP;
@@ -130,7 +159,7 @@ template <class S> struct AttentionFew {
     static_assert(S::threads == 256 || S::threads == 128, "eight or four warps");
     static_assert(FEW_TOKENS * S::kv_heads <= WORK_MEETING / 4, "a counter for each token and KV head");
 
-    struct Shared {
+    struct Shared : From::Shared {
         uint2 p[WARPS][PAGE_STEPS][ROWS][32];
         float most[WARPS][QUERY_ROWS], alpha[WARPS][QUERY_ROWS], sum[WARPS][QUERY_ROWS];
         float kept_most[ROWS][S::threads], kept_sum[ROWS][S::threads]; // of the parts up to this one
@@ -140,15 +169,17 @@ template <class S> struct AttentionFew {
     };
     Shared &shared;
     const Args<10> &a;
+    const From &from;
     const uint32_t warp, lane, g, q;
+    bool patches; // keys of the round are not in the pool yet
     uint4 k[KEY_BLOCKS][SCORE_TILES], v[VALUE_PAGES][WARP_TILES];
     uint32_t query[H::BLOCKS][PAGE_STEPS][4];
     float factor[2]; // of the scores of the lane's rows
     float o[WARP_TILES][4], most[2], sum[2];
 
-    __device__ __forceinline__ AttentionFew(Shared &s, const Args<10> &a)
-        : shared(s), a(a), warp(__shfl_sync(~0u, threadIdx.x / 32, 0)), lane(threadIdx.x % 32), g(lane / 4),
-          q(lane % 4) {}
+    __device__ __forceinline__ AttentionFew(Shared &s, const Args<10> &a, const From &from)
+        : shared(s), a(a), from(from), warp(__shfl_sync(~0u, threadIdx.x / 32, 0)), lane(threadIdx.x % 32),
+          g(lane / 4), q(lane % 4), patches(false) {}
 
     // The warp has a page of its own in the round.
     __device__ __forceinline__ bool has(const Round &r) const { return warp < r.n(); }
@@ -195,6 +226,10 @@ template <class S> struct AttentionFew {
     // The queries, in the shadow of the keys.
     __device__ __forceinline__ void load_query(const Round &r) {
         if (!has(r)) return;
+        if constexpr (From::ROPE) {
+            from.take_query(shared, query, factor);
+            return;
+        }
         const float *x = (const float *)a.p[0] + ((uint64_t)r.token() * S::heads + r.kv_head() * GROUP) * D;
         const float scale = score_factor<S>((const float *)a.p[2]);
 #pragma unroll
@@ -217,6 +252,8 @@ template <class S> struct AttentionFew {
 #pragma unroll
         for (uint32_t b0 = 0; b0 < H::BLOCKS; b0 += KEY_BLOCKS) {
             if (b0) load_keys(r, b0);
+            if constexpr (From::ROPE)
+                if (patches && has(r)) from.patch_keys(shared, shared.tokens, warp, b0, k);
             if (has(r))
 #pragma unroll
                 for (uint32_t b = 0; b < KEY_BLOCKS; b++)
@@ -266,6 +303,8 @@ template <class S> struct AttentionFew {
 #pragma unroll
         for (uint32_t j = 0; j < VALUE_PAGES; j++) {
             if (j0 + j >= r.n()) break;
+            if constexpr (From::ROPE)
+                if (patches) from.patch_values(shared, shared.tokens, j0 + j, warp * WARP_TILES, v[j]);
             const int32_t key0 = (int32_t)((r.page + j0 + j) * PAGE_KEYS);
             const uint4 mask = value_mask((int32_t)r.first() - key0, (int32_t)r.pos + 1 - key0);
             uint32_t p[PAGE_STEPS][4] = {};
@@ -434,34 +473,39 @@ template <class S> struct AttentionFew {
 };
 
 // idle(): once, when the block's own loads are on their way.
-template <class S, class Idle> __device__ __forceinline__ void attention_few(const Args<10> &a, Idle idle) {
-    __shared__ typename AttentionFew<S>::Shared shared;
+template <class S, class From, class Idle>
+__device__ __forceinline__ void attention_few(const Args<10> &a, const From &from, Idle idle) {
+    __shared__ typename AttentionFew<S, From>::Shared shared;
     const FewTokens &tokens = shared.tokens;
-    shared.tokens.template load<S>((const uint32_t *)a.p[4], (const uint32_t *)a.p[5],
-                                   (const uint32_t *)a.p[7]);
+    shared.tokens.template load<S, From::MOST>((const uint32_t *)a.p[4], (const uint32_t *)a.p[5],
+                                               (const uint32_t *)a.p[7]);
     const uint32_t begin = tokens.deal().begin(blockIdx.x), end = tokens.deal().begin(blockIdx.x + 1);
     if (begin == end) {
         idle();
         return;
     }
-    AttentionFew<S> f(shared, a);
+    AttentionFew<S, From> f(shared, a, from);
     FewRound<S> now;
     now.start(tokens, begin);
     now.find_pages(tokens, a.p[3]);
+    typename From::Work work(from, tokens, now, true);
     f.ask_first(now);
     idle();
     f.begin_part();
-    for (bool more = true; more;) {
+    for (;;) {
+        f.patches = work.run(from, shared, tokens, now);
         FewRound<S> next = now;
-        const bool last = now.last();
-        more = !last || now.item + 1 < end;
+        const bool last = now.last(), more = !last || now.item + 1 < end;
         if (!last)
             next.page += FewRound<S>::WARPS;
         else if (more)
             next.start(tokens, now.item + 1);
         if (more) next.find_pages(tokens, a.p[3]);
         f.round(now, next, more);
-        if (last) f.finish(now, more && next.pair == now.pair), f.begin_part();
+        const bool goes_on = next.pair == now.pair;
+        if (last) f.finish(now, more && goes_on), f.begin_part();
+        if (!more) return;
+        work = typename From::Work(from, tokens, next, !goes_on);
         now = next;
     }
 }
