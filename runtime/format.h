@@ -107,7 +107,7 @@ typedef struct {
 enum { ADA_KV_GROUPS_MAX = 4 };
 
 typedef struct {
-    char magic[8]; // "ADAPLAN2"
+    char magic[8]; // "ADAPLAN3"
     uint32_t n_ranks, n_kv_groups;
     AdaKvGroup kv[ADA_KV_GROUPS_MAX];
     uint32_t vocab_rows; // columns of logits
@@ -197,11 +197,12 @@ typedef struct {
 } AdaLaunch;
 
 // Launches of one program that follow each other and may run as one: `kernel` does what theirs do, with their
-// arguments one after the other. All of its blocks are on the device together.
+// arguments one after the other, on `grid` blocks.
 typedef struct {
     uint32_t kernel, first_launch, n_launches, grid;
     float predicted_us;
-    uint32_t reserved;
+    uint32_t
+        together; // 1: blocks wait for each other, so all must be on the device at once; 0: as any launch
 } AdaChain;
 enum { ADA_CHAIN_LAUNCHES_MAX = 12, ADA_CHAIN_ARGS_MAX = 144 };
 

@@ -161,6 +161,38 @@ static void text_picture(const Plan *p, uint32_t program, StrBuf *out) {
     if (n > shown) buf_printf(out, "  and %u more\n", n - shown);
 }
 
+static bool is_of(const PlanChain *c, const PlanProgram *g) {
+    return c->first_launch >= g->first_launch && c->first_launch - g->first_launch < g->n_launches;
+}
+
+// Microseconds of the program when its chains run as one.
+static double chained_us(const Plan *p, const PlanProgram *g) {
+    double us = sum_program(p, g).us;
+    for (uint32_t i = 0; i < p->n_chains; i++) {
+        const PlanChain *c = &p->chains[i];
+        if (!is_of(c, g)) continue;
+        us += c->predicted_us;
+        for (uint32_t j = 0; j < c->n_launches; j++) us -= p->launches[c->first_launch + j].predicted_us;
+    }
+    return us;
+}
+
+static void text_chains(const Plan *p, const PlanProgram *g, StrBuf *out) {
+    bool any = false;
+    for (uint32_t i = 0; i < p->n_chains; i++) {
+        const PlanChain *c = &p->chains[i];
+        if (!is_of(c, g)) continue;
+        if (!any)
+            buf_printf(out, "  %-44s %5s %12s %12s %14s %11s\n", "launches as one", "grid", "first",
+                       "launches", "blocks wait", "us");
+        any = true;
+        buf_printf(out, "  %-44s %5u %12u %12u %14s %11.1f\n", p->kernels[c->kernel].name, c->grid,
+                   c->first_launch - g->first_launch, c->n_launches, c->together ? "yes" : "no",
+                   c->predicted_us);
+    }
+    if (any) buf_printf(out, "  the program with these: predicted %.1f us\n", chained_us(p, g));
+}
+
 static void text_program(const Plan *p, uint32_t index, StrBuf *out) {
     const PlanProgram *g = &p->programs[index];
     Sum all = sum_program(p, g);
@@ -185,6 +217,7 @@ static void text_program(const Plan *p, uint32_t index, StrBuf *out) {
         text_launch_row(out, plan_launch_name(p, l), l->grid, &one);
         buf_printf(out, "  %s\n", l->origin ? l->origin : "");
     }
+    text_chains(p, g, out);
 }
 
 void explain_text(const Plan *p, const Target *t, const KernelFacts *facts, StrBuf *out) {
@@ -315,6 +348,24 @@ static void json_weights(const Plan *p, StrBuf *out) {
     buf_putc(out, ']');
 }
 
+static void json_chains(const Plan *p, const PlanProgram *g, StrBuf *out) {
+    put_f(out, "chained_us", chained_us(p, g));
+    open(out, "chains", '[');
+    for (uint32_t i = 0; i < p->n_chains; i++) {
+        const PlanChain *c = &p->chains[i];
+        if (!is_of(c, g)) continue;
+        open(out, NULL, '{');
+        put_s(out, "name", p->kernels[c->kernel].name);
+        put_u(out, "first", c->first_launch - g->first_launch);
+        put_u(out, "launches", c->n_launches);
+        put_u(out, "grid", c->grid);
+        put_u(out, "together", c->together);
+        put_f(out, "predicted_us", c->predicted_us);
+        buf_putc(out, '}');
+    }
+    buf_putc(out, ']');
+}
+
 static void json_program(const Plan *p, uint32_t index, StrBuf *out) {
     const PlanProgram *g = &p->programs[index];
     Sum all = sum_program(p, g);
@@ -346,7 +397,9 @@ static void json_program(const Plan *p, uint32_t index, StrBuf *out) {
         put_s(out, "origin", l->origin);
         buf_putc(out, '}');
     }
-    buf_puts(out, "]}");
+    buf_putc(out, ']');
+    json_chains(p, g, out);
+    buf_putc(out, '}');
 }
 
 void explain_json(const Plan *p, const Target *t, const KernelFacts *facts, StrBuf *out) {

@@ -23,7 +23,7 @@ struct PlanKernel {
     uint32_t n_spec;
     uint32_t threads;
     uint64_t shared_bytes;
-    const PlanKernel *parts; // template "chain": copies of the kernels that it stands for, in order
+    const PlanKernel *parts; // of a chain (PlanChain): copies of the kernels that it stands for, in order
     uint32_t n_parts;
 };
 
@@ -56,6 +56,7 @@ typedef struct {
 // Launches that may run as one (AdaChain).
 typedef struct {
     uint32_t kernel, first_launch, n_launches, grid;
+    bool together; // blocks wait for each other
     double predicted_us;
 } PlanChain;
 

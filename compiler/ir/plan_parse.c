@@ -275,9 +275,11 @@ static bool parse_chain(Parser *ps) {
     PlanChain c = {0};
     lex_next(l);
     if (!find_kernel(ps, &c.kernel) || !key32(l, "first", &c.first_launch) ||
-        !key32(l, "launches", &c.n_launches) || !key32(l, "grid", &c.grid) || !word(l, "us") ||
-        !lex_real(l, &c.predicted_us))
+        !key32(l, "launches", &c.n_launches) || !key32(l, "grid", &c.grid))
         return false;
+    c.together = lex_is_word(l, "together");
+    if (c.together) lex_next(l);
+    if (!word(l, "us") || !lex_real(l, &c.predicted_us)) return false;
     *(PlanChain *)MORE(ps, chains) = c;
     ps->p->n_chains++;
     return true;

@@ -152,7 +152,8 @@ void plan_print(const Plan *p, StrBuf *out) {
         const PlanChain *c = &p->chains[i];
         buf_puts(out, "chain ");
         put_name(out, p->kernels[c->kernel].name);
-        buf_printf(out, " first %u launches %u grid %u us ", c->first_launch, c->n_launches, c->grid);
+        buf_printf(out, " first %u launches %u grid %u%s us ", c->first_launch, c->n_launches, c->grid,
+                   c->together ? " together" : "");
         text_print_double(c->predicted_us, out);
         buf_putc(out, '\n');
     }

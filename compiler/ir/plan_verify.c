@@ -34,6 +34,9 @@ __attribute__((format(printf, 2, 3))) static bool wrong(Verify *v, const char *f
 
 // ---- rows ------------------------------------------------------------------------------------------------
 
+static bool is_chain(const PlanKernel *k) { return !strcmp(k->template_, "chain"); }
+static bool is_rope_attention(const PlanKernel *k) { return !strcmp(k->template_, "rope_attention"); }
+
 static void check_kernels(Verify *v) {
     for (uint32_t i = 0; i < v->p->n_kernels; i++) {
         const PlanKernel *k = &v->p->kernels[i];
@@ -48,7 +51,7 @@ static void check_kernels(Verify *v) {
         for (uint32_t j = 0; fits && j < k->n_spec; j++)
             fits = str_is(t.fields[j].key, k->spec[j].key) && t.fields[j].kind == k->spec[j].kind;
         if (!fits) wrong(v, "kernel %s: its spec does not fit template `%s`", k->name, k->template_);
-        if (!strcmp(k->template_, "chain") != (k->n_parts > 1))
+        if ((is_chain(k) || is_rope_attention(k)) != (k->n_parts > 1))
             wrong(v, "kernel %s: a chain, and nothing else, has two parts or more", k->name);
     }
 }
@@ -417,6 +420,49 @@ static void check_launch(Verify *v) {
             }
 }
 
+// The arguments that rope_write and attention have in common are the same, but `q`, which nobody else reads.
+static bool same_layer(const PlanLaunch *rope, const PlanLaunch *attention) {
+    static const char *const names[] = {"pool", "kv_scale", "block_table", "pos", "slot", "q", "counts"};
+    Template of[2];
+    if (!template_find("rope_write", &of[0]) || !template_find("attention", &of[1])) return false;
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        const AdaArg *args[2] = {0};
+        for (uint32_t j = 0; j < 2; j++)
+            for (uint32_t k = 0; k < of[j].n_args; k++)
+                if (str_is(of[j].args[k].name, names[i])) args[j] = &(j ? attention : rope)->args[k];
+        if (!args[0] || !args[1] || args[0]->kind != args[1]->kind || args[0]->index != args[1]->index ||
+            args[0]->offset != args[1]->offset)
+            return false;
+    }
+    return true;
+}
+
+// rope_attention holds the tokens of its program, has the blocks of attention, and stands for two launches of
+// one layer, behind which nobody reads `q`.
+static void check_rope_attention(Verify *v, uint32_t i, const PlanProgram *program) {
+    const Plan *p = v->p;
+    const PlanChain *c = &p->chains[i];
+    const PlanKernel *k = &p->kernels[c->kernel];
+    const PlanLaunch *l = &p->launches[c->first_launch];
+    uint64_t tokens = 0, tiled = 1;
+    spec_value(k, "tokens", &tokens);
+    if (k->n_parts != 2 || strcmp(k->parts[0].template_, "rope_write") ||
+        strcmp(k->parts[1].template_, "attention") || !spec_value(&k->parts[1], "tiled", &tiled) || tiled) {
+        wrong(v, "chain %u: kernel %s is not rope_write and the decode form of attention", i, k->name);
+        return;
+    }
+    if (program->kind != ADA_PROGRAM_BODY || program->bucket > tokens)
+        wrong(v, "chain %u: kernel %s holds %llu tokens of %u", i, k->name, (Ull)tokens, program->bucket);
+    if (c->grid != l[1].grid || k->threads != k->parts[1].threads)
+        wrong(v, "chain %u: %u blocks of %u threads, attention has %u of %u", i, c->grid, k->threads,
+              l[1].grid, k->parts[1].threads);
+    if (!same_layer(&l[0], &l[1])) wrong(v, "chain %u: rope_write and attention of two layers", i);
+    const AdaArg *q = &l[1].args[0];
+    if (q->kind != ADA_ARG_BUFFER || q->index >= p->n_buffers ||
+        p->buffers[q->index].last_launch != c->first_launch + 1 - program->first_launch)
+        wrong(v, "chain %u: the queries are not attention's alone", i);
+}
+
 // The launches of a chain are its kernel's parts, of one program, and of no other chain.
 static void check_chain(Verify *v, uint32_t i, uint32_t *behind) {
     const Plan *p = v->p;
@@ -444,6 +490,10 @@ static void check_chain(Verify *v, uint32_t i, uint32_t *behind) {
             strcmp(p->kernels[l->kernel].name, k->parts[j].name) != 0)
             wrong(v, "chain %u: launch %u is no part of kernel %s", i, c->first_launch + j, k->name);
     }
+    if (c->together != is_chain(k))
+        wrong(v, "chain %u: blocks of template %s %s each other", i, k->template_,
+              is_chain(k) ? "wait for" : "do not wait for");
+    if (is_rope_attention(k)) check_rope_attention(v, i, &p->programs[program]);
 }
 
 bool plan_verify(const Plan *p, Diags *d) {

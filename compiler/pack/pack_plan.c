@@ -136,7 +136,8 @@ static AdaTable put_chains(const Plan *p, StrBuf *out, size_t base) {
     AdaChain *rows = xrealloc(NULL, p->n_chains + 1, sizeof *rows);
     for (uint32_t i = 0; i < p->n_chains; i++) {
         const PlanChain *c = &p->chains[i];
-        rows[i] = (AdaChain){c->kernel, c->first_launch, c->n_launches, c->grid, (float)c->predicted_us, 0};
+        rows[i] = (AdaChain){c->kernel, c->first_launch,        c->n_launches,
+                             c->grid,   (float)c->predicted_us, c->together};
     }
     AdaTable t = put_table(out, base, rows, sizeof *rows, p->n_chains);
     free(rows);
@@ -168,7 +169,7 @@ void pack_plan(const Plan *p, const AdaBinding *bindings, StrBuf *out) {
                  .rows_max = p->rows_max,
                  .page_tokens = p->page_tokens,
                  .scratch_bytes = p->scratch_bytes};
-    h.magic[7] = '2';
+    h.magic[7] = '3';
     memcpy(h.kv, p->kv, p->n_kv_groups * sizeof *h.kv);
     size_t base = out->len;
     buf_add(out, &h, sizeof h);

@@ -158,6 +158,7 @@ ExecUnit exec_unit(const Exec *x, uint32_t launch) {
                                 : l->kind == ADA_LAUNCH_KERNEL ? l->kernel
                                                                : UINT32_MAX,
                       .grid = c ? c->grid : l->grid,
+                      .together = c && c->together,
                       .predicted_us = c ? c->predicted_us : l->predicted_us};
 }
 
@@ -187,7 +188,7 @@ bool exec_launch(const Exec *x, Rank *k, const ExecUnit *u, const ExecUnit *like
                        .shared_bytes = kernel->shared_bytes,
                        .args = args,
                        .n_args = n_args,
-                       .together = u->n > 1};
+                       .together = u->together};
     return d->ops->launch(d, &dl, e);
 }
 

@@ -21,6 +21,7 @@ const AdaProgram *exec_program(const Exec *x, AdaProgramKind kind, uint32_t coun
 typedef struct {
     const AdaLaunch *launches; // [n]
     uint32_t n, kernel, grid;  // kernel: UINT32_MAX for a collective
+    bool together;             // all blocks at the same time
     float predicted_us;
 } ExecUnit;
 ExecUnit exec_unit(const Exec *x, uint32_t launch); // index into the plan's launches

@@ -243,6 +243,7 @@ static bool check_chain(const PlanChecker *c, uint32_t i) {
                    c->p->kernels.count, h->first_launch, h->n_launches, c->p->launches.count, h->grid);
     if (i && h->first_launch < c->a->chains[i - 1].first_launch + c->a->chains[i - 1].n_launches)
         return bad(c, "chain", i, "launch %u is of the chain before", h->first_launch);
+    if (h->together > 1) return bad(c, "chain", i, "together is %u, not 0 or 1", h->together);
     uint32_t n_args = 0;
     for (uint32_t j = 0; j < h->n_launches; j++) {
         const AdaLaunch *l = &c->a->launches[h->first_launch + j];
@@ -324,7 +325,7 @@ bool plan_check(Artifact *a, const uint8_t *section, uint64_t bytes, Err *e) {
     PlanChecker c = {a, p, 0, e};
     for (uint32_t i = 0; i < a->super->n_sections; i++)
         if (a->sections[i].kind == ADA_PLAN) c.at = a->sections[i].offset;
-    if (bytes < sizeof *p || memcmp(p->magic, "ADAPLAN2", 8) != 0)
+    if (bytes < sizeof *p || memcmp(p->magic, "ADAPLAN3", 8) != 0)
         return err_set(e, E_ARTIFACT, "plan section (offset %llu): no header of %zu bytes with its magic",
                        (unsigned long long)c.at, sizeof *p);
     a->plan = p;

@@ -107,7 +107,7 @@ static bool check_card(const Doctor *x, const Artifact *a, Err *e) {
                            (unsigned long long)a->kernels[i].shared_bytes, c->name,
                            (unsigned long long)c->shared_bytes);
     for (uint32_t i = 0; i < a->plan->chains.count; i++)
-        if (a->chains[i].grid > c->sms)
+        if (a->chains[i].together && a->chains[i].grid > c->sms)
             return err_set(e, E_DEVICE, "kernel %s needs %u SMs at the same time; %s has %u",
                            artifact_string(a, a->kernels[a->chains[i].kernel].name), a->chains[i].grid,
                            c->name, c->sms);

@@ -47,6 +47,7 @@ static void explain_kernels(const Artifact *a) {
         uint32_t uses = 0;
         for (uint32_t j = 0; j < a->plan->launches.count; j++)
             uses += a->launches[j].kind == ADA_LAUNCH_KERNEL && a->launches[j].kernel == i;
+        for (uint32_t j = 0; j < a->plan->chains.count; j++) uses += a->chains[j].kernel == i;
         printf("  %s\n      %s: %s; %u launches, %u threads, %llu bytes shared\n",
                artifact_string(a, k->name), artifact_string(a, k->template_), artifact_string(a, k->spec),
                uses, k->threads, (unsigned long long)k->shared_bytes);
@@ -81,6 +82,22 @@ static void explain_buffers(const Artifact *a, uint32_t program) {
     }
 }
 
+// What a step runs as one where it does not run `--enforce-eager`.
+static void explain_chains(const Artifact *a, const AdaProgram *p) {
+    bool any = false;
+    for (uint32_t i = 0; i < a->plan->chains.count; i++) {
+        const AdaChain *c = &a->chains[i];
+        if (c->first_launch < p->first_launch || c->first_launch - p->first_launch >= p->n_launches) continue;
+        if (!any)
+            printf("  %4s %-44s %7s %12s %12s %12s %10s\n", "", "launches as one", "grid", "first",
+                   "launches", "blocks wait", "us");
+        any = true;
+        printf("  %4s %-44s %7u %12u %12u %12s %10.2f\n", "", artifact_string(a, a->kernels[c->kernel].name),
+               c->grid, c->first_launch - p->first_launch, c->n_launches, c->together ? "yes" : "no",
+               (double)c->predicted_us);
+    }
+}
+
 static void explain_program(const Artifact *a, uint32_t i) {
     const AdaProgram *p = &a->programs[i];
     double us = 0, read = 0, written = 0;
@@ -100,6 +117,7 @@ static void explain_program(const Artifact *a, uint32_t i) {
                (unsigned long long)l->bytes_read, (unsigned long long)l->bytes_written,
                (unsigned long long)l->flops, (double)l->predicted_us, artifact_string(a, l->origin));
     }
+    explain_chains(a, p);
 }
 
 static bool explain_rejected(Opened *o, Err *e) {

@@ -144,6 +144,7 @@ static void chains_that_lie_are_refused(void **state) {
         {{.kernel = 0, .first_launch = UINT32_MAX, .n_launches = 2, .grid = 1}, "launches 4294967295 + 2"},
         {{.kernel = 0, .first_launch = 0, .n_launches = 2, .grid = 0}, "grid 0"},
         {{.kernel = 0, .first_launch = 0, .n_launches = 2, .grid = 1}, "go beyond program 0"},
+        {{.kernel = 0, .first_launch = 0, .n_launches = 2, .grid = 1, .together = 2}, "together is 2"},
     };
     Arena arena = {0};
     Artifact a;

@@ -134,15 +134,58 @@ static void refused_kernels_are_not_chosen(void **state) {
     arena_free(&a);
 }
 
+static const char *template_of(const Plan *p, const PlanLaunch *l) { return p->kernels[l->kernel].template_; }
+
 static bool is_part(const Plan *p, const PlanLaunch *l) {
-    const char *name = p->kernels[l->kernel].template_;
+    const char *name = template_of(p, l);
     return !strcmp(name, "norm_add") || !strcmp(name, "rope_write") ||
            ((!strcmp(name, "linear") || !strcmp(name, "gate_up")) &&
             !spec_u(&p->kernels[l->kernel], "tiled"));
 }
 
-// Every layer of a decode step is attention and one chain. A chain whose kernel is refused gets one that
-// needs fewer registers; when that is refused too, its launches stay by themselves.
+static uint32_t count_launches(const Plan *p, const PlanProgram *g, const char *template_) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < g->n_launches; i++)
+        n += !strcmp(template_of(p, &p->launches[g->first_launch + i]), template_);
+    return n;
+}
+
+// Chains of the program that begin, or end, with a template and are `together` or not.
+static uint32_t count_chains(const Plan *p, const PlanProgram *g, const char *last, bool together) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < p->n_chains; i++) {
+        const PlanChain *h = &p->chains[i];
+        bool inside = h->first_launch >= g->first_launch && h->first_launch < g->first_launch + g->n_launches;
+        n += inside && h->together == together &&
+             (!last || !strcmp(template_of(p, &p->launches[h->first_launch + h->n_launches - 1]), last));
+    }
+    return n;
+}
+
+static void check_chain(const Plan *p, const PlanChain *h, uint32_t units) {
+    const PlanLaunch *l = &p->launches[h->first_launch];
+    const PlanKernel *k = &p->kernels[h->kernel];
+    assert_true(h->n_launches > 1 && h->predicted_us > 0);
+    if (h->together) {
+        assert_string_equal(k->template_, "chain");
+        assert_int_equal(h->grid, units);
+        for (uint32_t j = 0; j < h->n_launches; j++) assert_true(is_part(p, &l[j]));
+        return;
+    }
+    assert_string_equal(k->template_, "rope_attention");
+    assert_int_equal(h->n_launches, 2);
+    assert_string_equal(template_of(p, &l[0]), "rope_write");
+    assert_string_equal(template_of(p, &l[1]), "attention");
+    assert_int_equal(spec_u(&p->kernels[l[1].kernel], "tiled"), 0);
+    assert_int_equal(h->grid, l[1].grid);
+    assert_int_equal(k->threads, p->kernels[l[1].kernel].threads);
+    assert_true(h->predicted_us > l[1].predicted_us);
+    assert_true(h->predicted_us < l[0].predicted_us + l[1].predicted_us);
+}
+
+// RoPE goes with the decode form of attention wherever that is; what else a layer has of a small batch is one
+// chain. A chain whose kernel is refused gets one that needs fewer registers; when that is refused too, its
+// launches stay by themselves. Without rope_attention RoPE is of the products' chain.
 static void small_batches_run_in_chains(void **state) {
     (void)state;
     Arena a = {0};
@@ -154,41 +197,72 @@ static void small_batches_run_in_chains(void **state) {
     c.refusals = &refusals;
     Graph *g = passes_run_graph(m.graph, &c, &d);
     assert_non_null(g);
-    for (uint32_t round = 0; round < 3; round++) {
+    for (uint32_t round = 0; round < 4; round++) {
         Plan *p = passes_run_plan(g, &c, &d);
         assert_non_null(p);
-        assert_int_equal(p->n_chains > 0, round < 2);
-        for (uint32_t i = 0; i < p->n_chains; i++) {
-            const PlanChain *h = &p->chains[i];
-            assert_int_equal(spec_u(&p->kernels[h->kernel], "opaque"), round);
-            assert_true(h->n_launches > 1 && h->predicted_us > 0 && h->grid == c.target->units);
-            for (uint32_t j = 0; j < h->n_launches; j++)
-                assert_true(is_part(p, &p->launches[h->first_launch + j]));
-        }
         const PlanProgram *one = &p->programs[0];
-        uint32_t attentions = 0, chains = 0;
-        for (uint32_t i = 0; i < one->n_launches; i++)
-            attentions +=
-                !strcmp(p->kernels[p->launches[one->first_launch + i].kernel].template_, "attention");
-        for (uint32_t i = 0; i < p->n_chains; i++) chains += p->chains[i].first_launch < one->n_launches;
-        if (round < 2) assert_int_equal(chains, attentions + 1);
-        for (uint32_t fault = 0; fault < 3 && p->n_chains; fault++) { // what plan_verify finds
-            static const char *const words[] = {"is no part of kernel", "are not of one program",
-                                                "chain 0: kernel"};
-            const PlanChain kept = p->chains[0];
-            Diags own = {.arena = &a};
-            if (fault == 0) p->chains[0].first_launch--;
-            if (fault == 1) p->chains[0].first_launch = p->programs[0].n_launches - 1;
-            if (fault == 2) p->chains[0].grid = 0;
-            assert_false(plan_verify(p, &own));
-            if (!strstr(diags_first_message(&own), words[fault])) fail_msg("%s", diags_first_message(&own));
-            p->chains[0] = kept;
+        const uint32_t attentions = count_launches(p, one, "attention");
+        for (uint32_t i = 0; i < p->n_chains; i++) {
+            const PlanKernel *k = &p->kernels[p->chains[i].kernel];
+            check_chain(p, &p->chains[i], c.target->units);
+            if (p->chains[i].together && round < 3) assert_int_equal(spec_u(k, "opaque"), round);
         }
+        for (uint32_t i = 0; i < p->n_programs; i++) {
+            const PlanProgram *of = &p->programs[i];
+            const bool few = of->kind == ADA_PROGRAM_BODY && of->bucket <= 64;
+            assert_int_equal(count_chains(p, of, "attention", false), round < 3 && few ? attentions : 0);
+        }
+        assert_int_equal(count_chains(p, one, NULL, true), round == 2 ? 0 : attentions);
+        assert_int_equal(count_chains(p, one, "rope_write", true), round == 3 ? attentions : 0);
         for (uint32_t i = 0; i < p->n_kernels; i++)
-            if (p->kernels[i].n_parts) refused[refusals.n++] = (PlanRefusal){p->kernels[i], "spills 8 bytes"};
+            if (p->kernels[i].n_parts &&
+                !strcmp(p->kernels[i].template_, round == 2 ? "rope_attention" : "chain"))
+                refused[refusals.n++] = (PlanRefusal){p->kernels[i], "spills 8 bytes"};
         assert_true(refusals.n < COUNT_OF(refused));
     }
     model_close(&m);
+    arena_free(&a);
+}
+
+static void expect_fault(const Plan *p, const char *words) {
+    Arena a = {0};
+    Diags d = {.arena = &a};
+    assert_false(plan_verify(p, &d));
+    if (!strstr(diags_first_message(&d), words)) fail_msg("%s: %s", words, diags_first_message(&d));
+    arena_free(&a);
+}
+
+// What plan_verify says of chains that are not what they should be.
+static void damaged_chains_are_found(void **state) {
+    (void)state;
+    Arena a = {0};
+    Diags d = {.arena = &a};
+    Plan *p = plan_for(&a, target_find(STR("h100"), SPAN_NONE, &d), MODELS "qwen3", 1);
+    uint32_t i = 0, j = 0;
+    while (!p->chains[i].together) i++;
+    while (p->chains[j].together) j++;
+    PlanChain *products = &p->chains[i], *rope = &p->chains[j], kept[2] = {*products, *rope};
+    PlanLaunch *attention = &p->launches[rope->first_launch + 1], kept_launch = *attention;
+    SpecField *tokens = p->kernels[rope->kernel].spec;
+    const uint64_t kept_tokens = tokens->u;
+    const PlanLaunch *other = attention + 1; // of the next layer
+    while (strcmp(template_of(p, other), "attention")) other++;
+#define FAULT(words, ...)                                                                                    \
+    __VA_ARGS__;                                                                                             \
+    expect_fault(p, words);                                                                                  \
+    *products = kept[0], *rope = kept[1], *attention = kept_launch, tokens->u = kept_tokens;
+    FAULT("is no part of kernel", products->first_launch++)
+    FAULT("are not of one program", products->first_launch = p->programs[0].n_launches - 1)
+    FAULT("are not of one program", rope->first_launch = UINT32_MAX)
+    FAULT(": kernel", products->grid = 0)
+    FAULT(": kernel", rope->kernel = products->kernel)
+    FAULT("blocks of template chain wait for each other", products->together = false)
+    FAULT("blocks of template rope_attention do not wait for each other", rope->together = true)
+    FAULT("blocks of 256 threads, attention has", rope->grid++)
+    FAULT("holds 0 tokens of 1", tokens->u = 0)
+    FAULT("of two layers", attention->args[2] = other->args[2])
+#undef FAULT
+    assert_true(plan_verify(p, &d));
     arena_free(&a);
 }
 
@@ -471,6 +545,7 @@ int main(void) {
         cmocka_unit_test(every_fixture_has_a_plan_for_cards),
         cmocka_unit_test(refused_kernels_are_not_chosen),
         cmocka_unit_test(small_batches_run_in_chains),
+        cmocka_unit_test(damaged_chains_are_found),
         cmocka_unit_test(launches_fetch_for_the_next_product),
         cmocka_unit_test(fusing_changes_no_number),
         cmocka_unit_test(windows_have_rings),
