@@ -35,11 +35,12 @@ static struct {
 
 static bool same_kernel(const PlanKernel *a, const PlanKernel *b) {
     bool same = a->template_ == b->template_ && a->threads == b->threads &&
-                a->shared_bytes == b->shared_bytes && a->n_spec == b->n_spec;
+                a->shared_bytes == b->shared_bytes && a->n_spec == b->n_spec && a->n_parts == b->n_parts;
     for (uint32_t i = 0; same && i < a->n_spec; i++) {
         const SpecField *x = &a->spec[i], *y = &b->spec[i];
         same = x->kind == 'n' ? !strcmp(x->n, y->n) : x->u == y->u && x->f == y->f;
     }
+    for (uint32_t i = 0; same && i < a->n_parts; i++) same = a->parts[i].name == b->parts[i].name;
     return same;
 }
 
@@ -63,6 +64,31 @@ uint32_t device_add(const char *fmt, ...) {
         fprintf(stderr, "kernel `%s`: %s\n", line, why);
         exit(1);
     }
+    k->kernel.name = name_kernel(&k->kernel);
+    return all.n_kernels++;
+}
+
+uint32_t device_add_rope_attention(uint32_t rope, uint32_t attention, uint32_t tokens) {
+    CHECK(all.n_kernels < DEVICE_KERNELS_MAX);
+    DeviceSpec *k = &all.kernels[all.n_kernels];
+    const DeviceSpec *of[2] = {&all.kernels[rope], &all.kernels[attention]};
+    PlanKernel *parts = ARENA_ARRAY(&all.arena, PlanKernel, 2);
+    SpecField *spec = ARENA_ARRAY(&all.arena, SpecField, 1);
+    uint32_t head_dim = 0;
+    parts[0] = of[0]->kernel, parts[1] = of[1]->kernel;
+    while (strcmp(parts[1].spec[head_dim].key, "head_dim")) head_dim++;
+    *spec = (SpecField){.key = "tokens", .kind = 'u', .u = tokens};
+    *k = (DeviceSpec){.choice = of[1]->choice};
+    k->choice.shared_bytes += 2 * tokens * parts[1].spec[head_dim].u;
+    k->kernel = (PlanKernel){.template_ = "rope_attention",
+                             .spec = spec,
+                             .n_spec = 1,
+                             .threads = k->choice.threads,
+                             .shared_bytes = k->choice.shared_bytes,
+                             .parts = parts,
+                             .n_parts = 2};
+    k->line = arena_printf(&all.arena, "rope_attention tokens=%u of `%s` and `%s`", tokens, of[0]->line,
+                           of[1]->line);
     k->kernel.name = name_kernel(&k->kernel);
     return all.n_kernels++;
 }
@@ -248,21 +274,32 @@ static void check_counters(const char *what, void *work) {
     drop_buffer(b);
 }
 
+// Argument i is work memory; n: how many a kernel takes, its parts' one after the other.
+static uint32_t find_work(const PlanKernel *k, bool is_work[ADA_CHAIN_ARGS_MAX]) {
+    uint32_t n = 0;
+    for (uint32_t part = 0; part < MAX(k->n_parts, 1u); part++) {
+        Template t;
+        CHECK(template_find(k->n_parts ? k->parts[part].template_ : k->template_, &t));
+        for (uint32_t i = 0; i < t.n_args; i++) is_work[n++] = str_is(t.args[i].type, "work");
+    }
+    return n;
+}
+
 // The launch with the work memory in its place.
 static void launch(uint32_t kernel, void *const *args, uint32_t grid, void *work) {
     const DeviceSpec *k = &all.kernels[kernel];
-    void *full[TEMPLATE_ARGS_MAX];
-    Template t;
+    void *full[ADA_CHAIN_ARGS_MAX];
+    bool is_work[ADA_CHAIN_ARGS_MAX];
+    const uint32_t n_args = find_work(&k->kernel, is_work);
     Err e;
-    CHECK(template_find(k->kernel.template_, &t));
-    for (uint32_t i = 0; i < t.n_args; i++) full[i] = str_is(t.args[i].type, "work") ? work : args[i];
+    for (uint32_t i = 0; i < n_args; i++) full[i] = is_work[i] ? work : args[i];
     DeviceLaunch l = {.kernel = all.loaded[kernel],
                       .name = k->line,
                       .grid = grid,
                       .threads = k->choice.threads,
                       .shared_bytes = k->choice.shared_bytes,
                       .args = full,
-                      .n_args = t.n_args};
+                      .n_args = n_args};
     if (!all.device->ops->launch(all.device, &l, &e)) check_fail("%s: %s", k->line, e.msg);
 }
 
@@ -273,8 +310,8 @@ static void wait_for_device(const char *what) {
 
 void device_run_grid(uint32_t kernel, void *const *args, uint32_t n_args, uint32_t grid) {
     const DeviceSpec *k = &all.kernels[kernel];
-    Template t;
-    CHECK(template_find(k->kernel.template_, &t) && t.n_args == n_args);
+    bool is_work[ADA_CHAIN_ARGS_MAX];
+    CHECK(find_work(&k->kernel, is_work) == n_args);
     void *work = new_work(k->choice.work_bytes);
     launch(kernel, args, grid, work);
     wait_for_device(k->line);

@@ -44,6 +44,9 @@ enum { DEVICE_KERNELS_MAX = 512 };
 // Adds a kernel, in setup; returns its number. Equal lines share one. Ends the program when the line does not
 // fit templates.def or the target has no kernel for it.
 uint32_t device_add(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+// The kernel that does what two others do, rope_write and attention's decode form, for up to `tokens` (16 or
+// 64). Its arguments are theirs, one after the other; its grid is attention's.
+uint32_t device_add_rope_attention(uint32_t rope, uint32_t attention, uint32_t tokens);
 const char *device_spec(uint32_t kernel);           // its line
 const KernelChoice *device_choice(uint32_t kernel); // what the schedule became
 const Target *device_target(void);                  // h100, or what --prepare names
