@@ -16,13 +16,14 @@ enum {
     MANY_WARPS = 4,
     MANY_ROWS = 64
 };
-#define LIKELY_KEYS 1024 // that a token sees, for predictions
-#define FEW_US      7.3 // of the decode form: first keys arrive, maxima and probabilities go round, parts merge
-#define WAVE_US     2.5  // of it, when blocks take another item
-#define NARROW_US   0.6  // four warps have twice the columns of O each
-#define FEW_SHARE   0.62 // of the memory's rate that it reaches
-#define MANY_US     4.0  // first keys of the prefill form
-#define PAGE_US     1.4  // a warp of it, a page of head_dim 128
+#define LIKELY_KEYS(context) MAX((context) / 4, 1024u) // that a token sees, for predictions
+#define FEW_US               3.2                       // of the decode form: counts, pages, the end
+#define ROUND_US             4.0  // of a round: keys arrive, maxima and probabilities go round, parts merge
+#define NARROW_US            3.0  // four warps take two rounds for a part
+#define WAVE_US              5.0  // a block alone on its SM takes another item
+#define FEW_SHARE            0.97 // of the memory's rate that it reaches
+#define MANY_US              4.0  // first keys of the prefill form
+#define PAGE_US              1.4  // a warp of it, a page of head_dim 128
 
 typedef struct {
     uint64_t heads, kv_heads, dim, group, pages;
@@ -68,12 +69,13 @@ static void few(const Target *t, const KernelAsk *ask, KernelAnswer *out, const 
     c.grid = (uint32_t)(ask_u(ask, "next_bytes") ? t->units : MIN(items, (uint64_t)t->units * per_sm));
     choice_add(&c, "tiled", 0);
     choice_add(&c, "per_sm", per_sm);
-    double keys = (double)MIN((uint64_t)LIKELY_KEYS, s->pages * PAGE_KEYS);
+    double keys = (double)MIN(LIKELY_KEYS(s->pages * PAGE_KEYS), s->pages * PAGE_KEYS);
+    if (ask_u(ask, "window")) keys = MIN(keys, (double)ask_u(ask, "window"));
     double bytes = ask->bucket * keys * (double)(s->kv_heads * s->dim) * 2;
     uint64_t likely = ask->bucket * s->kv_heads * div_up((uint64_t)keys, PART_PAGES * PAGE_KEYS);
     double waves = (double)div_up(likely, (uint64_t)t->units * per_sm);
-    c.predicted_us = t->launch_us + FEW_US + bytes / (t->dram_gbs * 1e3 * FEW_SHARE) + (waves - 1) * WAVE_US +
-                     (per_sm > 1 ? NARROW_US : 0);
+    c.predicted_us = t->launch_us + FEW_US + (per_sm > 1 ? 0 : (waves - 1) * WAVE_US) +
+                     MAX(ROUND_US + (per_sm > 1 ? NARROW_US : 0), bytes / (t->dram_gbs * 1e3 * FEW_SHARE));
     cuda_consider(t, ask, out, &c);
 }
 
@@ -88,7 +90,7 @@ static void many(const Target *t, const KernelAsk *ask, KernelAnswer *out, const
     choice_add(&c, "tiled", 1);
     choice_add(&c, "per_sm", per_sm);
     c.work_bytes = COUNTER_BYTES + (uint64_t)c.grid * MANY_WARPS * (s->dim / 8 + 1) * 512;
-    double pages = (double)MIN((uint64_t)LIKELY_KEYS / PAGE_KEYS, s->pages);
+    double pages = (double)MIN(LIKELY_KEYS(s->pages * PAGE_KEYS) / PAGE_KEYS, s->pages);
     c.predicted_us = t->launch_us + MANY_US +
                      (double)div_up(items, c.grid) * pages * PAGE_US * (double)s->dim / 128 * per_sm;
     cuda_consider(t, ask, out, &c);

@@ -24,9 +24,12 @@ template <class S> __device__ __forceinline__ uint32_t few_first_key(uint32_t po
 // How the items are dealt to the blocks.
 struct FewDeal {
     uint32_t items;
-    __device__ __forceinline__ uint32_t begin(uint32_t block) const { return items * block / gridDim.x; }
+    __device__ __forceinline__ bool single() const { return items <= gridDim.x; } // no block has two
+    __device__ __forceinline__ uint32_t begin(uint32_t block) const {
+        return single() ? min(block, items) : items * block / gridDim.x;
+    }
     __device__ __forceinline__ uint32_t owner(uint32_t item) const {
-        return ((item + 1) * gridDim.x - 1) / items;
+        return single() ? item : ((item + 1) * gridDim.x - 1) / items;
     }
 };
 
@@ -113,8 +116,9 @@ template <class S> struct FewRound {
         const uint32_t token = tokens.find(item);
         pos = tokens.pos[token];
         const uint32_t n = parts(), of_token = item + n * S::kv_heads - tokens.end[token];
-        pair = token * S::kv_heads + of_token / n;
-        const uint32_t part = first() / (PAGE_KEYS * H::PART) + of_token % n;
+        const uint32_t head = n == 1 ? of_token : of_token / n;
+        pair = token * S::kv_heads + head;
+        const uint32_t part = first() / (PAGE_KEYS * H::PART) + of_token - head * n;
         page = max(first() / PAGE_KEYS, part * H::PART);
         end = min(pos / PAGE_KEYS + 1, (part + 1) * H::PART);
     }
@@ -184,25 +188,30 @@ template <class S, class From> struct AttentionFew {
     // The warp has a page of its own in the round.
     __device__ __forceinline__ bool has(const Round &r) const { return warp < r.n(); }
 
-    // Loads of keys and values have no condition: behind one the compiler would load into other registers,
-    // and wait for each to move it. Where there is nothing to load, all lanes read what others read as well.
+    // Bytes of a page that the lane wants, or if not anything. Branches take registers; and loads that are
+    // used at once all come before the first use only where none is in a branch.
+    static __device__ __forceinline__ uint4 load_if(bool is, const uint8_t *page, uint32_t offset) {
+        if constexpr (!EARLY || WARPS < 8) return ld_global_nc_v4(page + (is ? offset : 0));
+        return is ? ld_global_nc_v4(page + offset) : anything_v4();
+    }
 
     // Blocks b0 .. of the warp's own page.
-    __device__ __forceinline__ void load_keys(const Round &r, uint32_t b0, bool is = true) {
+    __device__ __forceinline__ void load_keys(const Round &r, uint32_t b0) {
         const uint8_t *page = r.keys(a.p[1], warp);
-        is = is && has(r);
 #pragma unroll
         for (uint32_t b = 0; b < KEY_BLOCKS; b++)
 #pragma unroll
             for (uint32_t t = 0; t < SCORE_TILES; t++) {
                 const uint32_t col = (b0 + b) * 64 + q * 16;
-                k[b][t] = ld_global_nc_v4(page + (is && col < D ? key_row(g, t) * D + col : 0));
-                if (D % 64 && col >= D) k[b][t] = make_uint4(0, 0, 0, 0);
+                if (D % 64 && col >= D)
+                    k[b][t] = make_uint4(0, 0, 0, 0);
+                else
+                    k[b][t] = load_if(has(r), page, key_row(g, t) * D + col);
             }
     }
 
     // The warp's columns of pages j0 .. of the round.
-    __device__ __forceinline__ void load_values(const Round &r, uint32_t j0, bool is = true) {
+    __device__ __forceinline__ void load_values(const Round &r, uint32_t j0) {
         const uint32_t n = r.n();
 #pragma unroll
         for (uint32_t j = 0; j < VALUE_PAGES; j++) {
@@ -210,10 +219,24 @@ template <class S, class From> struct AttentionFew {
 #pragma unroll
             for (uint32_t i = 0; i < WARP_TILES; i++) {
                 const uint32_t tile = warp * WARP_TILES + i;
-                const bool mine = is && j0 + j < n && tile < H::TILES;
-                v[j][i] = ld_global_nc_v4(page + (mine ? tile * 8 * PAGE_KEYS + lane * 16 : 0));
+                v[j][i] = load_if(j0 + j < n && tile < H::TILES, page, tile * 8 * PAGE_KEYS + lane * 16);
             }
         }
+    }
+
+    // There is no next round. Registers whose old values might still be wanted would make the compiler load
+    // into others, and wait for every load to move it.
+    __device__ __forceinline__ void no_keys() {
+#pragma unroll
+        for (uint32_t b = 0; b < KEY_BLOCKS; b++)
+#pragma unroll
+            for (uint32_t t = 0; t < SCORE_TILES; t++) k[b][t] = anything_v4();
+    }
+    __device__ __forceinline__ void no_values() {
+#pragma unroll
+        for (uint32_t j = 0; j < VALUE_PAGES; j++)
+#pragma unroll
+            for (uint32_t i = 0; i < WARP_TILES; i++) v[j][i] = anything_v4();
     }
 
     // K or V of the warp's own page on their way to L2, `offset` bytes from K.
@@ -346,7 +369,7 @@ template <class S, class From> struct AttentionFew {
         load_query(now);
         if (more) prefetch(next, 0), prefetch(next, TO_VALUES);
         scores(s, now);
-        if (EARLY) load_keys(next, 0, more);
+        if (EARLY) more ? load_keys(next, 0) : no_keys();
         softmax(s, now);
 #pragma unroll
         for (uint32_t j0 = 0; j0 < WARPS; j0 += VALUE_PAGES)
@@ -354,7 +377,7 @@ template <class S, class From> struct AttentionFew {
                 if (!EARLY) load_values(now, j0);
                 add_values(now, j0);
             }
-        if (EARLY) load_values(next, 0, more);
+        if (EARLY) more ? load_values(next, 0) : no_values();
     }
 
     // f(row of the group, column, which of the lane's rows, O of two columns)
@@ -466,7 +489,7 @@ template <class S, class From> struct AttentionFew {
             leave(left + local * PART_FLOATS);
             if (goes_on) return;
             const uint32_t owner = deal.owner(first), owners = deal.owner(first + parts - 1) - owner + 1;
-            if (last_comes((uint32_t *)work + r.pair, min(owners, parts)))
+            if (last_comes((uint32_t *)work + r.pair, owners))
                 merge(left, min(deal.begin(owner + 1) - first, parts) - 1, parts, row, col0, kv_scale);
         }
     }
@@ -476,9 +499,9 @@ template <class S, class From> struct AttentionFew {
 template <class S, class From, class Idle>
 __device__ __forceinline__ void attention_few(const Args<10> &a, const From &from, Idle idle) {
     __shared__ typename AttentionFew<S, From>::Shared shared;
-    const FewTokens &tokens = shared.tokens;
-    shared.tokens.template load<S, From::MOST>((const uint32_t *)a.p[4], (const uint32_t *)a.p[5],
-                                               (const uint32_t *)a.p[7]);
+    FewTokens &tokens = shared.tokens;
+    tokens.template load<S, From::MOST>((const uint32_t *)a.p[4], (const uint32_t *)a.p[5],
+                                        (const uint32_t *)a.p[7]);
     const uint32_t begin = tokens.deal().begin(blockIdx.x), end = tokens.deal().begin(blockIdx.x + 1);
     if (begin == end) {
         idle();
@@ -502,10 +525,10 @@ __device__ __forceinline__ void attention_few(const Args<10> &a, const From &fro
             next.start(tokens, now.item + 1);
         if (more) next.find_pages(tokens, a.p[3]);
         f.round(now, next, more);
-        const bool goes_on = next.pair == now.pair;
-        if (last) f.finish(now, more && goes_on), f.begin_part();
+        const bool same = next.pair == now.pair;
+        if (last) f.finish(now, more && same), f.begin_part();
         if (!more) return;
-        work = typename From::Work(from, tokens, next, !goes_on);
+        work = typename From::Work(from, tokens, next, !same);
         now = next;
     }
 }

@@ -140,4 +140,10 @@ __device__ __forceinline__ uint4 ld_global_nc_v4(const void *p) {
                  : "l"(p));
     return d;
 }
+// Whatever stands in the registers.
+__device__ __forceinline__ uint4 anything_v4() {
+    uint4 d;
+    asm volatile("" : "=r"(d.x), "=r"(d.y), "=r"(d.z), "=r"(d.w));
+    return d;
+}
 #endif

@@ -10,9 +10,9 @@ enum { HEADS = 32, KV_HEADS = 8, DIM = 128, LAYER_BYTES = 2 * KV_HEADS * DIM * 6
 enum { PAGES = 160, SLOTS = 8, LAUNCHES = 32, TOKENS_MAX = 1024, COLUMNS = HEADS * DIM };
 static const struct {
     uint32_t bucket, tokens, context; // decode: `tokens` sequences; chunk: tokens behind `context` others
-} cases[] = {{1, 1, 150},   {1, 1, 1000},    {1, 1, 2048},       {1, 1, 8192},
-             {4, 4, 1000},  {16, 16, 1000},  {16, 16, 8192},     {64, 64, 1000},
-             {256, 256, 0}, {1024, 1024, 0}, {1024, 1024, 1024}, {1024, 1024, 8192}};
+} cases[] = {{1, 1, 150},    {1, 1, 1000},  {1, 1, 2048},    {1, 1, 8192},       {4, 4, 1000},
+             {4, 4, 8192},   {8, 8, 8192},  {64, 64, 200},   {16, 16, 1000},     {16, 16, 8192},
+             {64, 64, 1000}, {256, 256, 0}, {1024, 1024, 0}, {1024, 1024, 1024}, {1024, 1024, 8192}};
 static uint32_t forms[COUNT_OF(cases)];
 
 static void setup(void) {
