@@ -3,24 +3,22 @@
 // same bits.
 #include "templates/lib/attention_few.cuh"
 #include "templates/lib/attention_many.cuh"
-#include "templates/lib/prefetch.cuh"
 
 template <class S> __device__ void attention(const Args<10> &a) {
     static_assert(S::out_pitch >= act_pitch(S::heads * S::head_dim, false) && S::out_pitch % 16 == 0,
                   "out is rows of activations");
-    if constexpr (S::tiled) {
-        prefetch_next<S::next_bytes>(a.p[9]);
+    if constexpr (S::tiled)
         attention_many<S>(a);
-    } else {
-        attention_few<S>(a, FewStored<S>(), [&] { prefetch_next<S::next_bytes>(a.p[9]); });
-    }
+    else
+        attention_few<S>(a, FewStored<S>());
 }
 
 #ifndef INSTANCE
 struct AttentionSample {
     static constexpr uint32_t heads = 32, kv_heads = 8, head_dim = 128, window = 0, page_tokens = 64,
                               pages_per_seq = 640, page_bytes = 36 * 2 * 8 * 128 * 64, out_pitch = 8208,
-                              next_bytes = 1 << 20, tiled = 0, per_sm = 1, threads = 256, shared_bytes = 0;
+                              next_bytes = 50 << 20, tiled = 0, per_sm = 1, fetch_lines = 480,
+                              fetch_clocks = 500, threads = 256, shared_bytes = 0;
     static constexpr float scale = 0.08838834764f, softcap = 0;
 };
 struct AttentionSampleGemma : AttentionSample {

@@ -32,11 +32,28 @@ static SpecField *next_bytes(Step *s) {
     return NULL;
 }
 
+// Attention leaves the memory idle for longer, where it has few keys to read. The product after it is short
+// and waits for more than its bytes, so what helps is the larger one of the next two.
+static void fetch_in_attention(const Plan *p, PlanWork *w, uint32_t i) {
+    uint32_t weight = NO_ID;
+    SpecField *bytes = next_bytes(&w->steps[i]);
+    for (uint32_t j = i + 1, n = 0; j < w->n_steps && n < 2; j++) {
+        uint32_t id = streamed(p, &w->steps[j]);
+        if (id == NO_ID) continue;
+        if (weight == NO_ID || p->weights[id].bytes > p->weights[weight].bytes) weight = id;
+        n++;
+    }
+    if (weight == NO_ID || !bytes) return;
+    bytes->u = p->weights[weight].bytes;
+    w->steps[i].args[w->steps[i].n_args - 1] = (Operand){OPERAND_WEIGHT, weight, 0};
+}
+
 bool pass_prefetch(Plan *p, const PassContext *c, Diags *d) {
     PlanWork *w = p->work;
     (void)d;
     if (!c->target->half_rows) return true;
     for (uint32_t i = 0; i < w->n_steps; i++) {
+        if (w->steps[i].template_ && !strcmp(w->steps[i].template_, "attention")) fetch_in_attention(p, w, i);
         uint32_t weight = streamed(p, &w->steps[i]), first = i;
         if (weight == NO_ID) continue;
         // The launches since the product before, that one included.

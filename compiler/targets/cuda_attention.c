@@ -14,7 +14,8 @@ enum {
     FEW_TOKENS = 64,
     FEW_WARPS = 8,
     MANY_WARPS = 4,
-    MANY_ROWS = 64
+    MANY_ROWS = 64,
+    LINE_BYTES = 128
 };
 #define LIKELY_KEYS(context) MAX((context) / 4, 1024u) // that a token sees, for predictions
 #define FEW_US               3.2                       // of the decode form: counts, pages, the end
@@ -22,6 +23,8 @@ enum {
 #define NARROW_US            3.0  // four warps take two rounds for a part
 #define WAVE_US              5.0  // a block alone on its SM takes another item
 #define FEW_SHARE            0.97 // of the memory's rate that it reaches
+#define FETCH_US             4.0  // of it, while the memory has little else to do
+#define FETCH_SHARE          0.65 // of the memory's rate: more would stand in the way
 #define MANY_US              4.0  // first keys of the prefill form
 #define PAGE_US              1.4  // a warp of it, a page of head_dim 128
 
@@ -59,6 +62,15 @@ static uint64_t parts_max(const Shape *s) {
     return div_up(s->pages, pages) + 1;
 }
 
+// What blocks without an item fetch of the weights that come soon, while the others wait for their own loads.
+static void add_fetch(const Target *t, const KernelAsk *ask, KernelChoice *c, uint32_t per_sm) {
+    enum { STEP = 32 }; // lines
+    double line_ns = LINE_BYTES * per_sm * t->units / (t->dram_gbs * FETCH_SHARE);
+    uint64_t lines = (uint64_t)(FETCH_US * 1e3 / line_ns) / STEP * STEP;
+    choice_add(c, "fetch_lines", ask_u(ask, "next_bytes") ? lines : 0);
+    choice_add(c, "fetch_clocks", ask_u(ask, "next_bytes") ? (uint64_t)(STEP * line_ns * t->clock_ghz) : 0);
+}
+
 // Eight warps an item, or four and two items an SM: that form holds registers for up to 128 columns of 8
 // heads.
 static void few(const Target *t, const KernelAsk *ask, KernelAnswer *out, const Shape *s, uint32_t warps) {
@@ -66,9 +78,11 @@ static void few(const Target *t, const KernelAsk *ask, KernelAnswer *out, const 
     uint64_t items = ask->bucket * s->kv_heads * parts;
     uint32_t per_sm = FEW_WARPS / warps;
     KernelChoice c = {.threads = warps * 32, .work_bytes = COUNTER_BYTES + ask->bucket * s->kv_heads * left};
-    c.grid = (uint32_t)(ask_u(ask, "next_bytes") ? t->units : MIN(items, (uint64_t)t->units * per_sm));
+    c.grid =
+        (uint32_t)(ask_u(ask, "next_bytes") ? t->units * per_sm : MIN(items, (uint64_t)t->units * per_sm));
     choice_add(&c, "tiled", 0);
     choice_add(&c, "per_sm", per_sm);
+    add_fetch(t, ask, &c, per_sm);
     double keys = (double)MIN(LIKELY_KEYS(s->pages * PAGE_KEYS), s->pages * PAGE_KEYS);
     if (ask_u(ask, "window")) keys = MIN(keys, (double)ask_u(ask, "window"));
     double bytes = ask->bucket * keys * (double)(s->kv_heads * s->dim) * 2;
@@ -89,6 +103,8 @@ static void many(const Target *t, const KernelAsk *ask, KernelAnswer *out, const
                       .shared_bytes = 2 * page + MANY_WARPS * query};
     choice_add(&c, "tiled", 1);
     choice_add(&c, "per_sm", per_sm);
+    choice_add(&c, "fetch_lines", 0);
+    choice_add(&c, "fetch_clocks", 0);
     c.work_bytes = COUNTER_BYTES + (uint64_t)c.grid * MANY_WARPS * (s->dim / 8 + 1) * 512;
     double pages = (double)MIN(LIKELY_KEYS(s->pages * PAGE_KEYS) / PAGE_KEYS, s->pages);
     c.predicted_us = t->launch_us + MANY_US +

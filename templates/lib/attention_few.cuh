@@ -14,6 +14,7 @@
 #ifndef ADALLM_LIB_ATTENTION_FEW_CUH
 #define ADALLM_LIB_ATTENTION_FEW_CUH
 #include "templates/lib/attention.cuh"
+#include "templates/lib/prefetch.cuh"
 
 constexpr uint32_t FEW_TOKENS = 64;
 
@@ -495,16 +496,15 @@ template <class S, class From> struct AttentionFew {
     }
 };
 
-// idle(): once, when the block's own loads are on their way.
-template <class S, class From, class Idle>
-__device__ __forceinline__ void attention_few(const Args<10> &a, const From &from, Idle idle) {
+template <class S, class From>
+__device__ __forceinline__ void attention_few(const Args<10> &a, const From &from) {
     __shared__ typename AttentionFew<S, From>::Shared shared;
     FewTokens &tokens = shared.tokens;
     tokens.template load<S, From::MOST>((const uint32_t *)a.p[4], (const uint32_t *)a.p[5],
                                         (const uint32_t *)a.p[7]);
     const uint32_t begin = tokens.deal().begin(blockIdx.x), end = tokens.deal().begin(blockIdx.x + 1);
     if (begin == end) {
-        idle();
+        prefetch_share<S::next_bytes, S::fetch_lines, S::fetch_clocks>(a.p[9]);
         return;
     }
     AttentionFew<S, From> f(shared, a, from);
@@ -513,7 +513,6 @@ __device__ __forceinline__ void attention_few(const Args<10> &a, const From &fro
     now.find_pages(tokens, a.p[3]);
     typename From::Work work(from, tokens, now, true);
     f.ask_first(now);
-    idle();
     f.begin_part();
     for (;;) {
         f.patches = work.run(from, shared, tokens, now);

@@ -120,6 +120,12 @@ __device__ __forceinline__ uint32_t block_index() {
     return d;
 }
 
+__device__ __forceinline__ uint32_t clocks() { // of the SM
+    uint32_t d;
+    asm volatile("mov.u32 %0, %%clock;" : "=r"(d));
+    return d;
+}
+
 // *p, which the block read before: a look into L1 instead of a register in between.
 template <class T> __device__ __forceinline__ T read_again(const T *p) {
     asm volatile("" : "+l"(p));
