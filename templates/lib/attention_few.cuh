@@ -7,7 +7,7 @@
 // pair whose parts several blocks share, goes to `work`, and the block that comes last merges it.
 //
 // The memory never waits for a round to end: keys and values of the next one are on their way to L2 before
-// the scores of this one are made, and follow to registers as soon as this round has used its own.
+// the scores of this one are made, and follow to registers as soon as there is room.
 //
 // work: 64 KiB of counters, one a (token, KV head); then for each of those PARTS_MAX parts of
 // O [GROUP][D], maximum [GROUP], sum [GROUP], fp32.
@@ -189,11 +189,10 @@ template <class S, class From> struct AttentionFew {
     // The warp has a page of its own in the round.
     __device__ __forceinline__ bool has(const Round &r) const { return warp < r.n(); }
 
-    // Bytes of a page that the lane wants, or if not anything. Branches take registers; and loads that are
-    // used at once all come before the first use only where none is in a branch.
+    // Bytes of a page that the lane wants; if it does not, anything. Without a branch: behind one the
+    // compiler would load into other registers, and wait for every load to move it.
     static __device__ __forceinline__ uint4 load_if(bool is, const uint8_t *page, uint32_t offset) {
-        if constexpr (!EARLY || WARPS < 8) return ld_global_nc_v4(page + (is ? offset : 0));
-        return is ? ld_global_nc_v4(page + offset) : anything_v4();
+        return ld_global_nc_v4(page + (is ? offset : 0));
     }
 
     // Blocks b0 .. of the warp's own page.
@@ -225,19 +224,12 @@ template <class S, class From> struct AttentionFew {
         }
     }
 
-    // There is no next round. Registers whose old values might still be wanted would make the compiler load
-    // into others, and wait for every load to move it.
+    // There is no next round: nor is what stands in the registers wanted any more.
     __device__ __forceinline__ void no_keys() {
 #pragma unroll
         for (uint32_t b = 0; b < KEY_BLOCKS; b++)
 #pragma unroll
             for (uint32_t t = 0; t < SCORE_TILES; t++) k[b][t] = anything_v4();
-    }
-    __device__ __forceinline__ void no_values() {
-#pragma unroll
-        for (uint32_t j = 0; j < VALUE_PAGES; j++)
-#pragma unroll
-            for (uint32_t i = 0; i < WARP_TILES; i++) v[j][i] = anything_v4();
     }
 
     // K or V of the warp's own page on their way to L2, `offset` bytes from K.
@@ -360,17 +352,21 @@ template <class S, class From> struct AttentionFew {
 
     // What can be asked for before the round's turn: `first` of the launch.
     __device__ __forceinline__ void ask_first(const Round &r) {
-        if (EARLY) load_keys(r, 0), load_values(r, 0);
+        if (EARLY) load_keys(r, 0), prefetch(r, TO_VALUES);
     }
 
-    // A round, and loads of the next one if there is `more`.
+    // A round, and loads of the next one if there is `more`. No value is on its way to a register when it
+    // ends: the compiler would wait for it at the next branch.
     __device__ __forceinline__ void round(const Round &now, const Round &next, bool more) {
         float s[SCORE_TILES][4] = {};
         if (!EARLY) load_keys(now, 0), prefetch(now, TO_VALUES);
         load_query(now);
         if (more) prefetch(next, 0), prefetch(next, TO_VALUES);
         scores(s, now);
-        if (EARLY) more ? load_keys(next, 0) : no_keys();
+        if (EARLY) {
+            load_values(now, 0);
+            more ? load_keys(next, 0) : no_keys();
+        }
         softmax(s, now);
 #pragma unroll
         for (uint32_t j0 = 0; j0 < WARPS; j0 += VALUE_PAGES)
@@ -378,7 +374,6 @@ template <class S, class From> struct AttentionFew {
                 if (!EARLY) load_values(now, j0);
                 add_values(now, j0);
             }
-        if (EARLY) more ? load_values(next, 0) : no_values();
     }
 
     // f(row of the group, column, which of the lane's rows, O of two columns)
