@@ -7,11 +7,10 @@
 #define SMALL_CONTEXT_TOKENS 144
 #include <time.h>
 
-#include "compiler/frontend/tokenizer_pack.h"
 #include "runtime/base/log.h"
 #include "runtime/engine/engine.h"
-#include "runtime/server/server.h"
 #include "tests/unit/small_play.h"
+#include "tests/unit/small_server.h"
 
 static void timed_play(void *ctx, const char *kernel, void *const *args, uint32_t n_args) {
     const long *step_us = ctx;
@@ -20,21 +19,6 @@ static void timed_play(void *ctx, const char *kernel, void *const *args, uint32_
         nanosleep(&t, NULL);
     }
     small_play(NULL, kernel, args, n_args);
-}
-
-static ApiModel model_of(Arena *a, StrBuf *section) {
-    Err e;
-    Diags d = {.arena = a};
-    static const Str name = {"small", 5};
-    if (!tokenizer_pack(a, "tests/golden/models/qwen3", 672, section, &d)) exit(1);
-    return (ApiModel){.name = name,
-                      .names = &name,
-                      .n_names = 1,
-                      .vocab = SMALL_VOCAB,
-                      .context = SMALL_CONTEXT,
-                      .n_max = 8,
-                      .defaults = {.temperature = 1, .top_p = 1},
-                      .tok = tokenizer_open(a, section->ptr, section->len, &e)};
 }
 
 // What is still taken when the server has ended.
@@ -51,19 +35,9 @@ static int left_over(const Engine *engine) {
 
 static int serve(const Bench *b, const ApiModel *m, const EngineOptions *options) {
     Err e;
-    const ServerOptions o = {.host = "127.0.0.1",
-                             .workers = 2,
-                             .body_bytes_max = 1 << 20,
-                             .header_bytes_max = 32 << 10,
-                             .connections_max = 1024,
-                             .unsent_bytes_max = 4 << 10,
-                             .header_s = 2,
-                             .body_s = 2,
-                             .idle_s = 5,
-                             .stall_s = 2,
-                             .drain_s = 30,
-                             .ping_s = 1,
-                             .artifact = ""};
+    ServerOptions o = small_server_options();
+    o.connections_max = 1024, o.unsent_bytes_max = 4 << 10;
+    o.header_s = o.body_s = o.stall_s = 2, o.idle_s = 5, o.ping_s = 1;
     Engine *engine = engine_new(b->x, options, &e);
     Server *s = engine ? server_new(engine, m, &o, &e) : NULL;
     if (!s) fprintf(stderr, "%s\n", e.msg), exit(1);
@@ -84,7 +58,7 @@ int main(int argc, char **argv) {
     long step_us = argc > 1 ? atol(argv[1]) : 1000;
     const EngineOptions options = {.queue_requests_max = argc > 2 ? (uint32_t)atoi(argv[2]) : 32};
     server_block_signals();
-    ApiModel m = model_of(&arena, &section);
+    ApiModel m = small_api_model(&arena, &section, 8);
     bench_open(&b, 1, (ExecOptions){.seqs = SMALL_SEQS / 2});
     null_on_launch(exec_device(b.x, 0), timed_play, &step_us);
     int code = serve(&b, &m, &options);

@@ -161,6 +161,8 @@ class Soak:
                 rate = min(max(rate * 0.8 + 0.2 * OVERLOAD * (self.answered - last[1]) / (now - last[0]) * 1.4, 100), 2000)  # 5 of 19 kinds do not generate
                 last = (now, self.answered)
                 memory.append(self.rss())
+                if len(memory) % 60 == 0:
+                    print(f"{len(memory) // 60} minutes: {middle(memory[-60:]) / 1e6:.2f} MB, {self.answered} answered", flush=True)
             assert self.process.poll() is None, "the server ended"
             await asyncio.sleep(0.002)
         await asyncio.gather(*open_)

@@ -3,16 +3,13 @@
 #define SMALL_SEQS   8
 #define SMALL_TOKENS 32
 #define SMALL_ROWS   8
-#include <arpa/inet.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/socket.h>
 
-#include "compiler/frontend/tokenizer_pack.h"
 #include "runtime/base/log.h"
 #include "runtime/engine/engine.h"
-#include "runtime/server/server.h"
 #include "tests/unit/small_play.h"
+#include "tests/unit/small_server.h"
 
 typedef struct {
     Bench bench;
@@ -35,34 +32,13 @@ static uint64_t fails_after; // calls of the device, from the opening on; 0: nev
 
 static void site_open(Site *s) {
     Err e;
-    static const Str name = {"small", 5};
     *s = (Site){.code = -1};
-    Diags d = {.arena = &s->arena};
     bench_open(&s->bench, 1, (ExecOptions){0});
     Device *d0 = exec_device(s->bench.x, 0);
     null_on_launch(d0, NULL, NULL);
     if (fails_after) null_fail_at(d0, null_calls(d0) + fails_after);
-    assert_true(tokenizer_pack(&s->arena, "tests/golden/models/qwen3", 672, &s->section, &d));
-    s->model = (ApiModel){.name = name,
-                          .names = &name,
-                          .n_names = 1,
-                          .vocab = SMALL_VOCAB,
-                          .context = SMALL_CONTEXT,
-                          .n_max = 4,
-                          .defaults = {.temperature = 1, .top_p = 1},
-                          .tok = tokenizer_open(&s->arena, s->section.ptr, s->section.len, &e)};
-    ServerOptions o = {.host = "127.0.0.1",
-                       .workers = 2,
-                       .body_bytes_max = 1 << 20,
-                       .header_bytes_max = 32 << 10,
-                       .connections_max = 256,
-                       .unsent_bytes_max = 1 << 20,
-                       .header_s = 60,
-                       .body_s = 60,
-                       .idle_s = 60,
-                       .stall_s = 60,
-                       .drain_s = 30,
-                       .artifact = ""};
+    s->model = small_api_model(&s->arena, &s->section, 4);
+    const ServerOptions o = small_server_options();
     s->engine = engine_new(s->bench.x, NULL, &e);
     assert_non_null(s->engine);
     s->server = server_new(s->engine, &s->model, &o, &e);
@@ -79,12 +55,8 @@ static void site_close(Site *s) {
 }
 
 static int connect_to(const Site *s) {
-    struct sockaddr_in a = {.sin_family = AF_INET,
-                            .sin_port = htons((uint16_t)atoi(strrchr(server_url(s->server), ':') + 1))};
-    struct timeval patience = {20, 0};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+    const struct timeval patience = {20, 0};
+    const int fd = small_connect(s->server);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     return fd;
 }
