@@ -18,7 +18,7 @@ struct AttentionSample {
     static constexpr uint32_t heads = 32, kv_heads = 8, head_dim = 128, window = 0, page_tokens = 64,
                               pages_per_seq = 640, page_bytes = 36 * 2 * 8 * 128 * 64, out_pitch = 8208,
                               next_bytes = 50 << 20, tiled = 0, per_sm = 1, fetch_lines = 480,
-                              fetch_clocks = 500, threads = 256, shared_bytes = 65536;
+                              fetch_clocks = 500, threads = 256, shared_bytes = 0;
     static constexpr float scale = 0.08838834764f, softcap = 0;
 };
 struct AttentionSampleGemma : AttentionSample {

@@ -12,7 +12,7 @@ template <class R, class S, uint32_t MOST>
 __device__ __forceinline__ void rope_attention(const Args<12> &rope, const Args<10> &a) {
     extern __shared__ __align__(128) uint8_t shared[];
     static_assert(!S::tiled, "the decode form");
-    attention_few<S>(a, FewRope<S, R, MOST>{rope, shared + S::shared_bytes});
+    attention_few<S>(a, FewRope<S, R, MOST>{rope, shared});
 }
 
 #ifdef ROPE_ATTENTION_SAMPLES
@@ -20,7 +20,7 @@ struct RopeAttentionQwen {
     static constexpr uint32_t heads = 32, kv_heads = 8, head_dim = 128, window = 0, page_tokens = 64,
                               pages_per_seq = 640, page_bytes = 36 * 2 * 8 * 128 * 64, out_pitch = 8208,
                               next_bytes = 50 << 20, tiled = 0, per_sm = 1, fetch_lines = 480,
-                              fetch_clocks = 500, threads = 256, shared_bytes = 65536, has_norm = 1;
+                              fetch_clocks = 500, threads = 256, shared_bytes = 0, has_norm = 1;
     static constexpr float scale = 0.08838834764f, softcap = 0, eps = 1e-6f, factor = 1;
 };
 struct RopeAttentionGemma : RopeAttentionQwen {

@@ -15,8 +15,7 @@ enum {
     FEW_WARPS = 8,
     MANY_WARPS = 4,
     MANY_ROWS = 64,
-    LINE_BYTES = 128,
-    FEW_STATIC_MAX = 13 << 10 // of four warps
+    LINE_BYTES = 128
 };
 #define LIKELY_KEYS(context) MAX((context) / 4, 1024u) // that a token sees, for predictions
 #define FEW_US               3.2                       // of the decode form: counts, pages, the end
@@ -63,12 +62,6 @@ static uint64_t parts_max(const Shape *s) {
     return div_up(s->pages, pages) + 1;
 }
 
-// As in templates/lib/attention_few.cuh: the values of a round, where they do not go to registers.
-static uint64_t few_shared_bytes(const Shape *s, uint32_t warps) {
-    if (s->dim > 128 || (s->dim % 64 && s->group > 8)) return 0;
-    return warps * div_up(s->dim / 8, warps) * warps * 32 * 16;
-}
-
 // What blocks without an item fetch of the weights that come soon, while the others wait for their own loads.
 static void add_fetch(const Target *t, const KernelAsk *ask, KernelChoice *c, uint32_t per_sm) {
     enum { STEP = 32 }; // lines
@@ -84,10 +77,7 @@ static void few(const Target *t, const KernelAsk *ask, KernelAnswer *out, const 
     uint64_t parts = parts_max(s), left = parts * s->group * (s->dim + 2) * sizeof(float);
     uint64_t items = ask->bucket * s->kv_heads * parts;
     uint32_t per_sm = FEW_WARPS / warps;
-    KernelChoice c = {.threads = warps * 32,
-                      .shared_bytes = few_shared_bytes(s, warps),
-                      .work_bytes = COUNTER_BYTES + ask->bucket * s->kv_heads * left};
-    if (per_sm > 1 && per_sm * (c.shared_bytes + FEW_STATIC_MAX) > t->shared_bytes) return;
+    KernelChoice c = {.threads = warps * 32, .work_bytes = COUNTER_BYTES + ask->bucket * s->kv_heads * left};
     c.grid =
         (uint32_t)(ask_u(ask, "next_bytes") ? t->units * per_sm : MIN(items, (uint64_t)t->units * per_sm));
     choice_add(&c, "tiled", 0);

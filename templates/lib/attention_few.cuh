@@ -7,9 +7,7 @@
 // pair whose parts several blocks share, goes to `work`, and the block that comes last merges it.
 //
 // The memory never waits for a round to end: keys and values of the next one are on their way to L2 before
-// the scores of this one are made, and follow as soon as there is room: keys to registers, values to shared
-// memory, where every lane finds its own again. (In registers as well, the compiler would give all of them
-// one scoreboard, and wait for the last one wherever it wants the first.)
+// the scores of this one are made, and follow to registers as soon as there is room.
 //
 // work: 64 KiB of counters, one a (token, KV head); then for each of those PARTS_MAX parts of
 // O [GROUP][D], maximum [GROUP], sum [GROUP], fp32.
@@ -151,12 +149,6 @@ template <class S> struct FewStored {
     };
 };
 
-// Values of a round in shared memory: 64 keys of D columns for every warp.
-__host__ __device__ constexpr uint32_t few_shared_bytes(uint32_t d, uint32_t threads) {
-    const uint32_t warps = threads / 32, warp_tiles = (d / 8 + warps - 1) / warps;
-    return warps * warp_tiles * threads * 16;
-}
-
 template <class S, class From> struct AttentionFew {
     using H = Heads<S>;
     using Round = FewRound<S>;
@@ -165,11 +157,14 @@ template <class S, class From> struct AttentionFew {
     static constexpr uint32_t WARPS = S::threads / 32, WARP_TILES = (H::TILES + WARPS - 1) / WARPS,
                               PART_FLOATS = GROUP * (D + 2), PART_SUMS = GROUP * D,
                               TO_VALUES = S::kv_heads * D * PAGE_KEYS;
-    // There is room for all loads of a round at once; else these blocks of D and these pages of V are loaded
-    // at a time, to registers.
+    // Registers suffice for all loads of a round at once; else these blocks of D and these pages of V are
+    // loaded at a time.
     static constexpr bool EARLY = D <= 128 && (D % 64 == 0 || ROWS == 1);
+    // The compiler gives all these loads one scoreboard, and waits for the last of them where it wants the
+    // first. So values follow the scores where few blocks have a second round, and go before its keys where
+    // most do.
+    static constexpr bool LATE = WARPS == 8;
     static constexpr uint32_t KEY_BLOCKS = EARLY ? H::BLOCKS : 1, VALUE_PAGES = EARLY ? WARPS : 2;
-    static_assert(!EARLY || S::shared_bytes >= few_shared_bytes(D, S::threads), "as in cuda_attention.c");
     static_assert(S::threads == 256 || S::threads == 128, "eight or four warps");
     static_assert(FEW_TOKENS * S::kv_heads <= WORK_MEETING / 4, "a counter for each token and KV head");
 
@@ -186,7 +181,7 @@ template <class S, class From> struct AttentionFew {
     const From &from;
     const uint32_t warp, lane, g, q;
     bool patches; // keys of the round are not in the pool yet
-    uint4 k[KEY_BLOCKS][SCORE_TILES], v[EARLY ? 1 : VALUE_PAGES][WARP_TILES];
+    uint4 k[KEY_BLOCKS][SCORE_TILES], v[VALUE_PAGES][WARP_TILES];
     uint32_t query[H::BLOCKS][PAGE_STEPS][4];
     float factor[2]; // of the scores of the lane's rows
     float o[WARP_TILES][4], most[2], sum[2];
@@ -227,27 +222,18 @@ template <class S, class From> struct AttentionFew {
             const uint8_t *page = r.keys(a.p[1], j0 + j) + TO_VALUES;
 #pragma unroll
             for (uint32_t i = 0; i < WARP_TILES; i++) {
-                const uint32_t tile = warp * WARP_TILES + i, offset = tile * 8 * PAGE_KEYS + lane * 16;
-                const bool is = j0 + j < n && tile < H::TILES;
-                if constexpr (!EARLY)
-                    v[j][i] = load_if(is, page, offset);
-                else if (is)
-                    cp_async_16(shared_address(place(j, i)), page + offset);
+                const uint32_t tile = warp * WARP_TILES + i;
+                v[j][i] = load_if(j0 + j < n && tile < H::TILES, page, tile * 8 * PAGE_KEYS + lane * 16);
             }
         }
-        if constexpr (EARLY) cp_async_commit();
-    }
-    static __device__ __forceinline__ uint4 *place(uint32_t j, uint32_t i) {
-        extern __shared__ __align__(128) uint8_t shared[];
-        return (uint4 *)shared + (j * WARP_TILES + i) * S::threads + threadIdx.x;
     }
 
     // There is no next round: nor is what stands in the registers wanted any more.
-    __device__ __forceinline__ void no_keys() {
+    template <uint32_t N, uint32_t M> static __device__ __forceinline__ void nothing(uint4 (&x)[N][M]) {
 #pragma unroll
-        for (uint32_t b = 0; b < KEY_BLOCKS; b++)
+        for (uint32_t i = 0; i < N; i++)
 #pragma unroll
-            for (uint32_t t = 0; t < SCORE_TILES; t++) k[b][t] = anything_v4();
+            for (uint32_t j = 0; j < M; j++) x[i][j] = anything_v4();
     }
 
     // K or V of the warp's own page on their way to L2, `offset` bytes from K.
@@ -334,15 +320,11 @@ template <class S, class From> struct AttentionFew {
 
     // O of this warp's columns through pages j0 .. of the round.
     __device__ __forceinline__ void add_values(const Round &r, uint32_t j0) {
-#pragma unroll(EARLY ? 2 : VALUE_PAGES)
+#pragma unroll
         for (uint32_t j = 0; j < VALUE_PAGES; j++) {
             if (j0 + j >= r.n()) break;
-            uint4 mine[WARP_TILES];
-#pragma unroll
-            for (uint32_t i = 0; i < WARP_TILES; i++)
-                if (warp * WARP_TILES + i < H::TILES) mine[i] = EARLY ? *place(j, i) : v[EARLY ? 0 : j][i];
             if constexpr (From::ROPE)
-                if (patches) from.patch_values(shared, shared.tokens, j0 + j, warp * WARP_TILES, mine);
+                if (patches) from.patch_values(shared, shared.tokens, j0 + j, warp * WARP_TILES, v[j]);
             const int32_t key0 = (int32_t)((r.page + j0 + j) * PAGE_KEYS);
             const uint4 mask = value_mask((int32_t)r.first() - key0, (int32_t)r.pos + 1 - key0);
             uint32_t p[PAGE_STEPS][4] = {};
@@ -361,7 +343,7 @@ template <class S, class From> struct AttentionFew {
             for (uint32_t i = 0; i < WARP_TILES; i++)
                 if (warp * WARP_TILES + i < H::TILES) {
                     value_rescale(o[i], alpha);
-                    value_tile(o[i], p, masked(mine[i], mask));
+                    value_tile(o[i], p, masked(v[j][i], mask));
                 }
         }
     }
@@ -374,7 +356,12 @@ template <class S, class From> struct AttentionFew {
 
     // What can be asked for before the round's turn: `first` of the launch.
     __device__ __forceinline__ void ask_first(const Round &r) {
-        if (EARLY) load_keys(r, 0), load_values(r, 0);
+        if (!EARLY) return;
+        load_keys(r, 0);
+        if (LATE)
+            prefetch(r, TO_VALUES);
+        else
+            load_values(r, 0);
     }
 
     // A round, and loads of the next one if there is `more`.
@@ -384,16 +371,16 @@ template <class S, class From> struct AttentionFew {
         load_query(now);
         if (more) prefetch(next, 0), prefetch(next, TO_VALUES);
         scores(s, now);
-        if (EARLY) more ? load_keys(next, 0) : no_keys();
+        if (EARLY && LATE) load_values(now, 0);
+        if (EARLY) more ? load_keys(next, 0) : nothing(k);
         softmax(s, now);
-        if (EARLY) cp_async_wait<0>();
 #pragma unroll
         for (uint32_t j0 = 0; j0 < WARPS; j0 += VALUE_PAGES)
             if (j0 < now.n()) {
                 if (!EARLY) load_values(now, j0);
                 add_values(now, j0);
             }
-        if (EARLY && more) load_values(next, 0);
+        if (EARLY && !LATE) more ? load_values(next, 0) : nothing(v);
     }
 
     // f(row of the group, column, which of the lane's rows, O of two columns)
