@@ -18,8 +18,7 @@ enum {
     WORK_COUNTERS_BYTES = 64 << 10,
     WORK_COUNTERS = 16384 - 32, // the last line is where chains meet
     WORK_MAX = 64 << 20,
-    FOLD_SHARED_MAX = 120 << 10,  // with rows that need no L1
-    FOLD_TOKENS = 8 // more rows to norm cost every block more than a launch
+    FOLD_TOKENS = 4 // more rows to norm cost every block more than one launch
 };
 
 // Of an H100 at 1.98 GHz; other clocks scale them.
@@ -79,8 +78,9 @@ static void schedule(KernelChoice *c, uint32_t tiled, uint32_t cols, uint32_t gr
 // block's, or half of what fits, as the next round then fills the other half. `rows_bytes` are spoken for.
 static uint32_t stream_round(const Target *t, uint64_t per_block, uint32_t cols, uint32_t groups,
                              uint64_t rows_bytes, uint64_t *shared) {
-    uint64_t each = (uint64_t)cols * PART_BYTES, most = rows_bytes ? FOLD_SHARED_MAX : STREAM_SHARED_MAX;
-    most = (MIN(t->shared_bytes - STREAM_STATIC_MAX, most) - rows_bytes) / each;
+    uint64_t each = (uint64_t)cols * PART_BYTES,
+             most =
+                 (MIN(t->shared_bytes - STREAM_STATIC_MAX, (uint64_t)STREAM_SHARED_MAX) - rows_bytes) / each;
     uint64_t round = round_up(per_block, groups);
     if (round <= most) {
         *shared = round * each;
@@ -111,9 +111,7 @@ static void stream_candidate(const Product *p, uint64_t per_block, uint32_t grou
     uint64_t rows_bytes = fold * ask_u(p->ask, "x_pitch");
     KernelChoice c = {.grid = (uint32_t)div_up(p->tiles, per_block), .threads = groups * GROUP_WARPS * 32};
     if (rows_bytes > p->t->shared_bytes / 2) return;
-    uint32_t round = stream_round(p->t, per_block, cols, groups, rows_bytes, &c.shared_bytes);
-    if (fold > 1 && round < per_block && rows_bytes > FOLD_SHARED_MAX / 2) return; // room for few sums
-    schedule(&c, 0, cols, groups, round);
+    schedule(&c, 0, cols, groups, stream_round(p->t, per_block, cols, groups, rows_bytes, &c.shared_bytes));
     choice_add(&c, "parts", 1);
     choice_add(&c, "per_sm", 1);
     choice_add(&c, "fold", fold);
