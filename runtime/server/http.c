@@ -169,19 +169,28 @@ static void on_completed(void *ctx, struct MHD_Connection *mhd, void **con_cls,
     call_free(c);
 }
 
+// libmicrohttpd (0.9.75) forgets a connection that it closes at this point, and holds it as long as there is
+// an older one. Those that have a timeout of their own it visits each time that it runs.
+static ssize_t close_here(Call *c, ssize_t how) {
+    MHD_set_connection_option(c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, 3600u);
+    c->server->mhd_due = true;
+    return how;
+}
+
 // Gives MHD what is there of a stream.
 static ssize_t on_read(void *ctx, uint64_t pos, char *buf, size_t max) {
     Call *c = ctx;
     (void)pos;
     size_t left = c->doc.len - c->sent, n = MIN(left, max);
     c->last_progress_s = clock_s();
-    if (c->status == 499) return MHD_CONTENT_READER_END_WITH_ERROR;
+    if (c->status == 499) return close_here(c, MHD_CONTENT_READER_END_WITH_ERROR);
     if (n) {
         memcpy(buf, c->doc.ptr + c->sent, n);
         c->sent += n;
         if (c->sent == c->doc.len) c->sent = c->doc.len = 0;
         return (ssize_t)n;
     }
+    if (c->stream_done && !c->direct) return close_here(c, MHD_CONTENT_READER_END_OF_STREAM); // not chunked
     if (c->stream_done) return MHD_CONTENT_READER_END_OF_STREAM;
     call_suspend(c);
     return 0;
@@ -394,6 +403,7 @@ static void tick(Server *s) {
 static int wait_ms(Server *s) {
     MHD_UNSIGNED_LONG_LONG mhd;
     int ms = (int)(tick_s * 1e3);
+    if (s->mhd_due) return 0;
     if (MHD_get_timeout(s->daemon, &mhd) == MHD_YES && mhd < (unsigned)ms) ms = (int)mhd;
     return ms;
 }

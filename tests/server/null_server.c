@@ -1,9 +1,10 @@
-// null_server [STEP_US [WAITING]]: the small model on the null device behind HTTP, for soak.py. A step takes
-// STEP_US; the KV pool holds half of the slots at full length, so that sequences are preempted. Prints where
-// it listens; SIGTERM ends it. Exit 0 when neither slot nor page was left taken.
-#define SMALL_SEQS           16
-#define SMALL_TOKENS         64
-#define SMALL_ROWS           16
+// null_server [STEP_US [WAITING [SLOTS [POOL]]]]: the small model on the null device behind HTTP, for soak.py
+// and test_storm.py. A step takes STEP_US; WAITING requests may stand in line, SLOTS run. The KV pool holds
+// POOL sequences of full length: half of the slots, so that sequences are preempted. Prints where it listens;
+// SIGTERM ends it. Exit 0 when neither slot nor page was left taken.
+#define SMALL_SEQS           64
+#define SMALL_TOKENS         256
+#define SMALL_ROWS           64
 #define SMALL_CONTEXT_TOKENS 144
 #include <time.h>
 
@@ -51,15 +52,22 @@ static int serve(const Bench *b, const ApiModel *m, const EngineOptions *options
     return code;
 }
 
+static uint32_t argument(int argc, char **argv, int i, uint32_t otherwise) {
+    return argc > i ? (uint32_t)atoi(argv[i]) : otherwise;
+}
+
 int main(int argc, char **argv) {
     Bench b;
     Arena arena = {0};
     StrBuf section = {0};
-    long step_us = argc > 1 ? atol(argv[1]) : 1000;
-    const EngineOptions options = {.queue_requests_max = argc > 2 ? (uint32_t)atoi(argv[2]) : 32};
+    long step_us = argument(argc, argv, 1, 1000);
+    const uint32_t slots = argument(argc, argv, 3, 16), pool = argument(argc, argv, 4, slots / 2);
+    const EngineOptions options = {.queue_requests_max = argument(argc, argv, 2, 32),
+                                   .max_num_seqs = slots,
+                                   .max_num_batched_tokens = slots * 4};
     server_block_signals();
     ApiModel m = small_api_model(&arena, &section, 8);
-    bench_open(&b, 1, (ExecOptions){.seqs = SMALL_SEQS / 2});
+    bench_open(&b, 1, (ExecOptions){.seqs = pool});
     null_on_launch(exec_device(b.x, 0), timed_play, &step_us);
     int code = serve(&b, &m, &options);
     bench_close(&b);
