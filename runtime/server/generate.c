@@ -297,7 +297,7 @@ void generate_tick(Server *s, double now) {
             s->counters.stalled++;
             event_log("stalled", "%s: the client does not read", c->request_id);
             generate_cancel(c);
-            conn_kick(k, 0);
+            conn_kick(k, NULL);
         } else if (!c->stream_done && s->o.ping_s > 0 && now - c->last_event_s > s->o.ping_s) {
             ping(c, now);
         }
