@@ -7,6 +7,8 @@
 #include "runtime/server/page.h"
 #include "runtime/server/routes.h"
 
+enum { SLOTS_MAX = 256 };
+
 void answer_tokenizer_info(Server *s, Call *c) {
     const ApiModel *m = s->model;
     StrBuf eos = {0};
@@ -90,10 +92,28 @@ void answer_props(Server *s, Call *c) {
                ADALLM_VERSION);
 }
 
+// llama-server's view of the batch. A slot has no place of its own here: those that run come first.
+void answer_slots(Server *s, Call *c) {
+    EngineStats st;
+    EngineSlot slots[SLOTS_MAX];
+    engine_stats(s->engine, &st);
+    uint32_t n = engine_slots(s->engine, slots, SLOTS_MAX);
+    buf_putc(&c->doc, '[');
+    for (uint32_t i = 0; i < MAX(n, st.slots); i++) {
+        buf_printf(&c->doc, "%s{\"id\": %u, \"n_ctx\": %u, \"is_processing\": %s", i ? ", " : "", i,
+                   s->model->context, i < n ? "true" : "false");
+        if (i < n)
+            buf_printf(&c->doc, ", \"id_task\": %llu, \"n_prompt_tokens\": %u, \"n_decoded\": %u",
+                       (unsigned long long)slots[i].request, slots[i].prompt_tokens,
+                       slots[i].generated_tokens);
+        buf_putc(&c->doc, '}');
+    }
+    buf_puts(&c->doc, "]\n");
+}
+
 // For the page: who is in the batch now.
 void answer_stats(Server *s, Call *c) {
     EngineStats st;
-    enum { SLOTS_MAX = 256 };
     EngineSlot slots[SLOTS_MAX];
     engine_stats(s->engine, &st);
     uint32_t n = engine_slots(s->engine, slots, SLOTS_MAX);

@@ -74,10 +74,10 @@ bool chat_request(const ApiModel *m, Arena *arena, const Json *body, ApiRequest 
     request_unknown(arena, body, API_CHAT, r);
     bool ok = request_model(m, body, r, e) && request_neutral(body, e) &&
               request_sampling(m, arena, body, r, e) && request_stream(body, r, e) &&
-              request_stops(arena, body, "stop", r, e) && read_logprobs(body, r, e) &&
-              read_max_tokens(m, body, &max_tokens, e) && request_format(arena, body, r, e) &&
-              request_tools(m, arena, json_get(body, "tools"), r, e) && request_tool_choice(body, r, e) &&
-              read_kwargs(arena, body, r, e) &&
+              request_prompt(body, r, e) && request_stops(arena, body, "stop", r, e) &&
+              read_logprobs(body, r, e) && read_max_tokens(m, body, &max_tokens, e) &&
+              request_format(arena, body, r, e) && request_tools(m, arena, json_get(body, "tools"), r, e) &&
+              request_tool_choice(body, r, e) && read_kwargs(arena, body, r, e) &&
               request_chat_messages(arena, json_get(body, "messages"), "messages", &r->messages, e);
     return ok && request_render(m, arena, r, max_tokens, "messages", e);
 }

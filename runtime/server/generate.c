@@ -73,6 +73,7 @@ static bool engine_refused(Call *c, const Err *why) {
 static Job *submit_one(Call *c, uint32_t i, Err *e) {
     const ApiRequest *q = &c->req;
     const ApiPrompt *p = &q->prompts[i];
+    const bool echoed = q->echo && q->sampling.logprobs;
     Job *j = xmalloc(sizeof *j);
     *j = (Job){.call = c, .rules = rules_hold(c->rules), .prompt = i, .n_open = q->n};
     EngineRequest r = {.ids = (const int32_t *)p->ids,
@@ -82,8 +83,8 @@ static Job *submit_one(Call *c, uint32_t i, Err *e) {
                        .stop_ids = q->eos_ids,
                        .n_stop_ids = q->n_eos_ids,
                        .sampling = q->sampling,
-                       .prompt_logprobs = q->echo && q->sampling.logprobs,
-                       .prompt_top_logprobs = q->sampling.top_logprobs,
+                       .prompt_logprobs = q->prompt_logprobs || echoed,
+                       .prompt_top_logprobs = MAX(q->prompt_top, echoed ? q->sampling.top_logprobs : 0),
                        .salt = q->cache_salt,
                        .masks = c->rules ? rules_masks(c->rules, i) : NULL,
                        .deadline_s = c->server->o.request_s > 0 ? clock_s() + c->server->o.request_s : 0,

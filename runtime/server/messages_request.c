@@ -31,13 +31,16 @@ static void flush(Blocks *b, Str role) {
 static bool tool_use(Blocks *b, const Json *block, const char *where, ApiError *e) {
     const Json *name = json_get(block, "name"), *input = json_get(block, "input"),
                *id = json_get(block, "id");
-    if (!json_is(name, JSON_STRING)) return field_wrong(e, where, "a tool_use with a string `name`", name);
+    if (!json_is(name, JSON_STRING) || !name->s.len)
+        return field_wrong(e, where, "a tool_use with a string `name`, not empty", name);
+    if (!json_is(id, JSON_STRING) || !id->s.len)
+        return field_wrong(e, where, "a tool_use with a string `id`, not empty", id);
     if (!json_is(input, JSON_OBJECT))
         return field_wrong(e, where, "a tool_use with an object `input`", input);
     JsonObjectBuild f = {.arena = b->arena}, call = {.arena = b->arena};
     put(&f, "name", *name);
     put(&f, "arguments", *input);
-    if (json_is(id, JSON_STRING)) put(&call, "id", *id);
+    put(&call, "id", *id);
     put(&call, "type", json_of_str(STR("function")));
     put(&call, "function", json_built(&f));
     json_append(&b->calls, json_built(&call));
@@ -47,12 +50,14 @@ static bool tool_use(Blocks *b, const Json *block, const char *where, ApiError *
 static bool tool_result(Blocks *b, const Json *block, const char *where, ApiError *e) {
     Str text;
     const Json *id = json_get(block, "tool_use_id");
+    if (!json_is(id, JSON_STRING) || !id->s.len)
+        return field_wrong(e, where, "a tool_result with a string `tool_use_id`, not empty", id);
     if (!request_content(b->arena, json_get(block, "content"), where, &text, e)) return false;
     flush(b, STR("user"));
     JsonObjectBuild m = {.arena = b->arena};
     put(&m, "role", json_of_str(STR("tool")));
     put(&m, "content", json_of_str(text));
-    if (json_is(id, JSON_STRING)) put(&m, "tool_call_id", *id);
+    put(&m, "tool_call_id", *id);
     json_append(&b->out, json_built(&m));
     return true;
 }
@@ -68,11 +73,18 @@ static bool one_block(Blocks *b, const Json *block, bool assistant, const char *
         return true;
     }
     if (assistant && str_is(type, "thinking")) {
-        if (!field_str(block, "thinking", &text, e)) return false;
+        const Json *thinking = json_get(block, "thinking");
+        if (!json_is(thinking, JSON_STRING))
+            return field_wrong(e, where, "a thinking block with a string `thinking`", thinking);
+        text = thinking->s;
         buf_str(&b->reasoning, text);
         return true;
     }
-    if (assistant && str_is(type, "redacted_thinking")) return true;
+    if (assistant && str_is(type, "redacted_thinking")) {
+        const Json *data = json_get(block, "data");
+        return (json_is(data, JSON_STRING) && data->s.len) ||
+               field_wrong(e, where, "a redacted_thinking with a string `data`, not empty", data);
+    }
     if (assistant && str_is(type, "tool_use")) return tool_use(b, block, where, e);
     if (!assistant && str_is(type, "tool_result")) return tool_result(b, block, where, e);
     return api_unsupported(e, where, "`%s` has a block of type \"%.*s\", which this model does not read",

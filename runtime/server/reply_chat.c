@@ -14,6 +14,14 @@ static void chunk_begin(const Reply *r, uint32_t index, StrBuf *out) {
     buf_printf(out, ", \"choices\": [{\"index\": %u, \"delta\": {", index);
 }
 
+// With the first chunk, and with the whole.
+static void prompt_ids(Reply *r, StrBuf *out) {
+    if (!r->req->return_ids || r->choices[0].told_prompt) return;
+    r->choices[0].told_prompt = true;
+    reply_key(out, "prompt_token_ids");
+    reply_ids(out, (const int32_t *)r->req->prompts[0].ids, r->req->prompts[0].n);
+}
+
 static void chunk_end(Reply *r, ReplyChoice *c, bool last, StrBuf *out) {
     bool logprobs = r->req->sampling.logprobs && c->n_told < c->n_ids;
     buf_puts(out, "}, \"logprobs\": ");
@@ -33,6 +41,7 @@ static void chunk_end(Reply *r, ReplyChoice *c, bool last, StrBuf *out) {
         buf_puts(out, ", \"finish_reason\": null");
     }
     buf_puts(out, "}]");
+    prompt_ids(r, out);
     if (r->req->usage_in_each) {
         ReplyUsage u = r->usage;
         if (!c->over) u.tokens += c->n_tokens;
@@ -156,10 +165,8 @@ static void whole(Reply *r, StrBuf *out) {
     }
     buf_puts(out, "], \"usage\": ");
     reply_usage(out, &r->usage);
-    if (r->req->return_ids) {
-        reply_key(out, "prompt_token_ids");
-        reply_ids(out, (const int32_t *)r->req->prompts[0].ids, r->req->prompts[0].n);
-    }
+    reply_prompt_logprobs(r, 0, out);
+    prompt_ids(r, out);
     buf_puts(out, "}");
 }
 

@@ -28,6 +28,12 @@ static void choice(Reply *r, ReplyChoice *c, Str text, uint32_t first, bool echo
         reply_key(out, "token_ids");
         reply_ids(out, c->ids + first, c->n_ids - first);
     }
+    if (r->req->return_ids && !c->told_prompt) {
+        reply_key(out, "prompt_token_ids");
+        reply_ids(out, (const int32_t *)r->req->prompts[c->prompt].ids, r->req->prompts[c->prompt].n);
+    }
+    c->told_prompt = true;
+    if (!r->req->stream) reply_prompt_logprobs(r, c->prompt, out);
     c->n_told = c->n_ids;
     if (c->over) {
         buf_printf(out, ", \"finish_reason\": \"%s\", \"stop_reason\": ", reply_finish_name(c));

@@ -84,6 +84,10 @@ typedef struct {
     Str cache_salt, user_id;
     int32_t priority;
     bool stream, include_usage, usage_in_each, include_stop, skip_special, echo, return_ids, prompt_logprobs;
+    bool ids_as_tokens;  // log probabilities name ids, not texts
+    uint32_t prompt_top; // with prompt_logprobs
+    uint32_t cut;        // tokens that are left of a longer prompt; 0: all; UINT32_MAX: what fits
+    bool cut_end;        // its end goes, not its begin
     bool has_seed;
     // chat
     const Json *messages, *tools_json, *kwargs; // what the template gets
@@ -121,6 +125,10 @@ bool request_model(const ApiModel *m, const Json *body, ApiRequest *r, ApiError 
 // Everything that says how to sample; r->sampling begins with the model's defaults.
 bool request_sampling(const ApiModel *m, Arena *a, const Json *body, ApiRequest *r, ApiError *e);
 bool request_stream(const Json *body, ApiRequest *r, ApiError *e);
+// prompt_logprobs, truncate_prompt_tokens; after request_stream.
+bool request_prompt(const Json *body, ApiRequest *r, ApiError *e);
+// Shortens a prompt as r->cut says, so that max_tokens fit.
+void request_cut(const ApiModel *m, const ApiRequest *r, uint32_t max_tokens, ApiPrompt *p);
 bool request_stops(Arena *a, const Json *body, const char *name, ApiRequest *r, ApiError *e);
 bool request_format(Arena *a, const Json *body, ApiRequest *r, ApiError *e);
 // Fields that are known and do nothing here: neutral values pass, others are refused.

@@ -327,6 +327,7 @@ bool request_render(const ApiModel *m, Arena *a, ApiRequest *r, uint32_t max_tok
         if (p->ids[i] >= m->vocab)
             return api_invalid(e, param, "the prompt has token %u, which the model does not have", p->ids[i]);
     if (!p->n) return api_invalid(e, param, "the prompt has no tokens");
+    request_cut(m, r, max_tokens, p);
     r->prompts = p, r->n_prompts = 1;
     return request_fit(m, p->n, max_tokens, param, &r->max_tokens, e);
 }
