@@ -13,7 +13,8 @@ void answer_tokenizer_info(Server *s, Call *c) {
     const ApiModel *m = s->model;
     StrBuf eos = {0};
     if (m->n_eos_ids) tokenizer_decode(m->tok, (const uint32_t *)m->eos_ids, 1, false, &eos);
-    buf_puts(&c->doc, "{\"eos_token\": ");
+    // the class of Hugging Face that reads any tokenizer.json
+    buf_puts(&c->doc, "{\"tokenizer_class\": \"PreTrainedTokenizerFast\", \"eos_token\": ");
     json_write_string(&c->doc, buf_view(&eos));
     buf_printf(&c->doc,
                ", \"bos_token\": null, \"pad_token\": null, \"chat_template\": null, \"vocab_size\": %u, "
@@ -76,12 +77,18 @@ void answer_version(Server *s, Call *c) {
     buf_printf(&c->doc, "{\"version\": \"%s\"}\n", ADALLM_VERSION);
 }
 
+// seed: UINT32_MAX is llama-server's word for another one each time.
 void answer_props(Server *s, Call *c) {
+    const Sampling *d = &s->model->defaults;
     EngineStats st;
     engine_stats(s->engine, &st);
-    buf_printf(&c->doc,
-               "{\"default_generation_settings\": {\"n_ctx\": %u}, \"total_slots\": %u, \"model_path\": ",
-               s->model->context, st.slots);
+    buf_printf(
+        &c->doc,
+        "{\"default_generation_settings\": {\"n_ctx\": %u, \"params\": {\"seed\": %u, \"temperature\": %g, "
+        "\"top_k\": %u, \"top_p\": %g, \"min_p\": %g, \"n_predict\": -1}}, \"total_slots\": %u, "
+        "\"model_path\": ",
+        s->model->context, UINT32_MAX, (double)d->temperature, d->top_k, (double)d->top_p, (double)d->min_p,
+        st.slots);
     json_write_string(&c->doc, str_of(s->o.artifact));
     buf_puts(&c->doc, ", \"model_alias\": ");
     json_write_string(&c->doc, s->model->name);

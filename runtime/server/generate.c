@@ -182,6 +182,8 @@ static void finish_call(Call *c) {
     sum_usage(c);
     for (uint32_t i = 0; i < c->reply.n_choices; i++)
         c->server->counters.finished[c->reply.choices[i].finish]++;
+    c->reply.prompt_s = c->first_s > 0 ? c->first_s - c->submitted_s : 0;
+    c->reply.predicted_s = c->first_s > 0 ? clock_s() - c->first_s : 0;
     reply_close(&c->reply, &c->doc);
     end_call(c);
 }

@@ -105,6 +105,25 @@ static void old_names(Writer *w, const EngineStats *st) {
            (double)st->prefix_hit_tokens);
 }
 
+// What dashboards of llama-server read.
+static void llama_names(Writer *w, const EngineStats *st) {
+    const double asked = (double)st->prefix_queried_tokens, cached = (double)st->prefix_hit_tokens;
+    number(w, "llamacpp", "prompt_tokens_total", "counter", "Prompt tokens that were computed.",
+           (double)st->computed_prompt_tokens);
+    number(w, "llamacpp", "prompt_tokens_cache_total", "counter", "Prompt tokens found in the cache.",
+           cached);
+    number(w, "llamacpp", "prompt_cache_hit_ratio", "gauge", "Part of prompt tokens found in the cache.",
+           asked > 0 ? cached / asked : 0);
+    number(w, "llamacpp", "prompt_seconds_total", "counter", "Seconds of prompts.", st->prefill_s.sum);
+    number(w, "llamacpp", "tokens_predicted_total", "counter", "Tokens generated.",
+           (double)st->generated_tokens);
+    number(w, "llamacpp", "tokens_predicted_seconds_total", "counter", "Seconds of answers.",
+           st->decode_s.sum);
+    number(w, "llamacpp", "n_decode_total", "counter", "Steps of the engine.", (double)st->steps);
+    number(w, "llamacpp", "requests_processing", "gauge", "Sequences in the batch.", st->running);
+    number(w, "llamacpp", "requests_deferred", "gauge", "Requests that wait for a slot.", st->waiting);
+}
+
 void metrics_write(Server *s, StrBuf *out) {
     EngineStats st;
     Writer w = {.out = out};
@@ -126,5 +145,6 @@ void metrics_write(Server *s, StrBuf *out) {
     responses(&w, s);
     cache_info(&w, &st);
     old_names(&w, &st);
+    llama_names(&w, &st);
     buf_free(&w.label);
 }

@@ -63,6 +63,7 @@ struct Reply {
     bool gathers; // keeps all text: not streamed, or the API repeats it at the end
     StrBuf *out;  // where parts go now
     ReplyUsage usage;
+    double prompt_s, predicted_s;             // set before reply_close
     uint32_t sequence;                        // responses: number of the next event
     const LogprobRow *const *prompt_logprobs; // [n_prompts]; with prompt_logprobs, or echo and logprobs
 };
@@ -88,6 +89,8 @@ const char *reply_finish_name(const ReplyChoice *c);                // "stop", "
 void reply_key(StrBuf *out, const char *key);                       // , "key":
 void reply_usage(StrBuf *out, const ReplyUsage *u);                 // OpenAI's object
 void reply_openai_failed(Reply *r, const ApiError *e, StrBuf *out); // the last event of chat and completions
+void reply_fingerprint(const Reply *r, StrBuf *out);                // , "system_fingerprint":
+void reply_timings(const Reply *r, StrBuf *out); // llama-server's, where they were asked for
 void reply_ids(StrBuf *out, const int32_t *ids, uint32_t n);
 void reply_call_id(const Reply *r, uint32_t choice, uint32_t call, char out[40]);
 void reply_stop_reason(const ReplyChoice *c, StrBuf *out); // the string or id that ended it, or null

@@ -5,7 +5,7 @@ static void head(const Reply *r, const char *object, StrBuf *out) {
     buf_printf(out, "{\"id\": \"%s\", \"object\": \"%s\", \"created\": %lld, \"model\": ", r->id, object,
                (long long)r->created);
     json_write_string(out, r->req->model);
-    buf_puts(out, ", \"system_fingerprint\": null");
+    reply_fingerprint(r, out);
 }
 
 static void chunk_begin(const Reply *r, uint32_t index, StrBuf *out) {
@@ -54,7 +54,8 @@ static void chunk_end(Reply *r, ReplyChoice *c, bool last, StrBuf *out) {
 static void begin(Reply *r, StrBuf *out) {
     for (uint32_t i = 0; i < r->n_choices; i++) {
         chunk_begin(r, i, out);
-        buf_puts(out, "\"role\": \"assistant\", \"content\": \"\"");
+        buf_puts(out, "\"role\": \"assistant\", \"content\": ");
+        json_write_string(out, r->req->echoed);
         chunk_end(r, &r->choices[i], false, out);
     }
 }
@@ -107,6 +108,7 @@ static void end(Reply *r, StrBuf *out) {
         head(r, "chat.completion.chunk", out);
         buf_puts(out, ", \"choices\": [], \"usage\": ");
         reply_usage(out, &r->usage);
+        reply_timings(r, out);
         buf_puts(out, "}\n\n");
     }
     buf_puts(out, "data: [DONE]\n\n");
@@ -126,12 +128,20 @@ static void calls(const ReplyChoice *c, StrBuf *out) {
     buf_putc(out, ']');
 }
 
+static void content(const ReplyChoice *c, StrBuf *out) {
+    StrBuf text = {0};
+    buf_str(&text, c->reply->req->echoed);
+    buf_str(&text, buf_view(&c->text));
+    json_write_string(out, buf_view(&text));
+    buf_free(&text);
+}
+
 static void message(const ReplyChoice *c, StrBuf *out) {
     buf_puts(out, "{\"role\": \"assistant\", \"content\": ");
     if (!c->text.len && c->n_calls)
         buf_puts(out, "null");
     else
-        json_write_string(out, buf_view(&c->text));
+        content(c, out);
     buf_puts(out, ", \"refusal\": null");
     if (c->reasoning.len) {
         reply_key(out, "reasoning_content");
@@ -165,6 +175,7 @@ static void whole(Reply *r, StrBuf *out) {
     }
     buf_puts(out, "], \"usage\": ");
     reply_usage(out, &r->usage);
+    reply_timings(r, out);
     reply_prompt_logprobs(r, 0, out);
     prompt_ids(r, out);
     buf_puts(out, "}");

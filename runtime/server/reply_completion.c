@@ -5,7 +5,7 @@ static void head(const Reply *r, StrBuf *out) {
     buf_printf(out, "{\"id\": \"%s\", \"object\": \"text_completion\", \"created\": %lld, \"model\": ", r->id,
                (long long)r->created);
     json_write_string(out, r->req->model);
-    buf_puts(out, ", \"system_fingerprint\": null");
+    reply_fingerprint(r, out);
 }
 
 static void prompt_text(const Reply *r, const ReplyChoice *c, StrBuf *out) {
@@ -83,7 +83,7 @@ static void part(Reply *r, ReplyChoice *c, PartKind kind, Str text, StrBuf *out)
 
 static void choice_end(Reply *r, ReplyChoice *c, StrBuf *out) {
     echo_prompt(r, c, out);
-    event(r, c, STR(""), false, out);
+    event(r, c, buf_view(&c->run), false, out);
 }
 
 static void end(Reply *r, StrBuf *out) {
@@ -92,6 +92,7 @@ static void end(Reply *r, StrBuf *out) {
         head(r, out);
         buf_puts(out, ", \"choices\": [], \"usage\": ");
         reply_usage(out, &r->usage);
+        reply_timings(r, out);
         buf_puts(out, "}\n\n");
     }
     buf_puts(out, "data: [DONE]\n\n");
@@ -111,6 +112,7 @@ static void whole(Reply *r, StrBuf *out) {
     }
     buf_puts(out, "], \"usage\": ");
     reply_usage(out, &r->usage);
+    reply_timings(r, out);
     buf_putc(out, '}');
 }
 

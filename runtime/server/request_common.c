@@ -82,61 +82,6 @@ bool request_model(const ApiModel *m, const Json *body, ApiRequest *r, ApiError 
 
 // ---- sampling --------------------------------------------------------------------------------------------
 
-static int by_id(const void *a, const void *b) {
-    const TokenBias *x = a, *y = b;
-    return (x->id > y->id) - (x->id < y->id);
-}
-
-static bool bias_value(uint64_t id, const Json *v, TokenBias *out, ApiError *e) {
-    if (v->kind == JSON_BOOL && !v->boolean)
-        return *out = (TokenBias){(int32_t)id, -100}, true; // llama.cpp: never
-    if ((v->kind != JSON_INT && v->kind != JSON_REAL) || !(json_number(v) >= -100 && json_number(v) <= 100))
-        return api_invalid(e, "logit_bias",
-                           "`logit_bias`: the bias of token %llu must be a number from -100 to 100",
-                           (unsigned long long)id);
-    *out = (TokenBias){(int32_t)id, (float)json_number(v)};
-    return true;
-}
-
-static bool one_bias(const ApiModel *m, const JsonMember *member, TokenBias *out, ApiError *e) {
-    uint64_t id;
-    if (!str_to_u64(member->key, &id) || id >= m->vocab)
-        return api_invalid(e, "logit_bias", "`logit_bias`: \"%.*s\" is no token id below %u",
-                           (int)MIN(member->key.len, 40u), member->key.ptr, m->vocab);
-    return bias_value(id, &member->value, out, e);
-}
-
-// [id, bias], as llama.cpp has it.
-static bool bias_pair(const ApiModel *m, const Json *pair, TokenBias *out, ApiError *e) {
-    if (pair->kind != JSON_ARRAY || pair->n != 2)
-        return field_wrong(e, "logit_bias", "an object, or a list of [id, bias]", pair);
-    const Json *id = &pair->items[0];
-    if (id->kind != JSON_INT || id->big || id->i < 0 || id->i >= m->vocab)
-        return api_invalid(e, "logit_bias", "`logit_bias`: each pair must begin with a token id below %u",
-                           m->vocab);
-    return bias_value((uint64_t)id->i, &pair->items[1], out, e);
-}
-
-static bool read_bias(const ApiModel *m, Arena *a, const Json *body, Sampling *s, ApiError *e) {
-    const Json *map = json_get(body, "logit_bias");
-    const bool pairs = json_is(map, JSON_ARRAY);
-    if (!pairs && !field_object(body, "logit_bias", &map, e)) return false;
-    if (!map) return true;
-    if (map->n > BIAS_MAX)
-        return api_invalid(e, "logit_bias", "`logit_bias` has %u entries; at most %d are possible", map->n,
-                           BIAS_MAX);
-    TokenBias *bias = ARENA_ARRAY(a, TokenBias, map->n);
-    for (uint32_t i = 0; i < map->n; i++)
-        if (!(pairs ? bias_pair(m, &map->items[i], &bias[i], e) : one_bias(m, &map->members[i], &bias[i], e)))
-            return false;
-    qsort(bias, map->n, sizeof *bias, by_id);
-    for (uint32_t i = 1; i < map->n; i++)
-        if (bias[i].id == bias[i - 1].id)
-            return api_invalid(e, "logit_bias", "`logit_bias` names token %d twice", bias[i].id);
-    s->bias = bias, s->n_bias = map->n;
-    return true;
-}
-
 static bool read_top_k(const Json *body, Sampling *s, ApiError *e) {
     int64_t v = s->top_k;
     if (!field_int(body, "top_k", -1, INT32_MAX, &v, e)) return false;
@@ -184,7 +129,7 @@ bool request_sampling(const ApiModel *m, Arena *a, const Json *body, ApiRequest 
               field_real(body, "frequency_penalty", -2, 2, &s->frequency, e) &&
               field_real(body, "repetition_penalty", 0.01, 100, &s->repetition, e) &&
               field_u32(body, "min_tokens", 0, m->context, &s->min_tokens, e) && read_seed(body, r, e) &&
-              read_bias(m, a, body, s, e) && read_stop_ids(m, a, body, r, e) &&
+              request_bias(m, a, body, s, e) && read_stop_ids(m, a, body, r, e) &&
               field_bool(body, "include_stop_str_in_output", &r->include_stop, e) &&
               field_bool(body, "skip_special_tokens", &r->skip_special, e) &&
               field_bool(body, "return_token_ids", &r->return_ids, e) &&
@@ -212,7 +157,8 @@ bool request_prompt(const Json *body, ApiRequest *r, ApiError *e) {
     int64_t cut = 0;
     Str side = STR("left");
     r->prompt_logprobs = !json_absent(json_get(body, "prompt_logprobs"));
-    if (!field_u32(body, "prompt_logprobs", 0, LOGPROBS_MAX, &r->prompt_top, e) ||
+    if (!field_bool(body, "timings_per_token", &r->timings, e) ||
+        !field_u32(body, "prompt_logprobs", 0, LOGPROBS_MAX, &r->prompt_top, e) ||
         !field_int(body, "truncate_prompt_tokens", -1, INT32_MAX, &cut, e) ||
         !field_str(body, "truncation_side", &side, e))
         return false;

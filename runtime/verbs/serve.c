@@ -7,6 +7,7 @@
 #include "runtime/base/cli.h"
 #include "runtime/base/log.h"
 #include "runtime/base/num.h"
+#include "runtime/base/version.h"
 #include "runtime/verbs/open.h"
 #include "runtime/verbs/verbs.h"
 
@@ -133,6 +134,12 @@ static bool open_chat(Serve *s, Err *e) {
     return true;
 }
 
+static void set_fingerprint(Serve *s) {
+    const uint8_t *root = s->opened.artifact.super->merkle_root;
+    s->model.fingerprint = arena_printf(&s->opened.artifact.arena, "adallm-%s-%02x%02x%02x%02x%02x%02x",
+                                        ADALLM_VERSION, root[0], root[1], root[2], root[3], root[4], root[5]);
+}
+
 static bool open_model(Serve *s, Err *e) {
     ApiModel *m = &s->model;
     EngineStats st;
@@ -144,6 +151,7 @@ static bool open_model(Serve *s, Err *e) {
     m->eos_ids = s->opened.manifest.eos_ids, m->n_eos_ids = s->opened.manifest.n_eos_ids;
     m->n_max = API_CHOICES_MAX;
     m->created = time(NULL);
+    set_fingerprint(s);
     set_names(s);
     set_defaults(s);
     return open_chat(s, e);
