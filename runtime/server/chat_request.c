@@ -92,6 +92,12 @@ static bool refuse_template(const Json *body, ApiError *e) {
     return true;
 }
 
+static bool read_reasoning(const Json *body, ApiRequest *r, ApiError *e) {
+    bool include = true;
+    if (!field_bool(body, "include_reasoning", &include, e)) return false;
+    return r->hide_reasoning = !include, true;
+}
+
 static bool choice_has_tools(const Json *body, ApiError *e) {
     const Json *choice = json_get(body, "tool_choice");
     bool none = json_absent(choice) || (choice->kind == JSON_STRING && str_is(choice->s, "none"));
@@ -109,7 +115,8 @@ bool chat_request(const ApiModel *m, Arena *arena, const Json *body, ApiRequest 
               request_prompt(body, r, e) && request_stops(arena, body, "stop", r, e) &&
               read_logprobs(body, r, e) && read_max_tokens(m, body, &max_tokens, e) &&
               request_format(arena, body, r, e) && request_tools(m, arena, json_get(body, "tools"), r, e) &&
-              choice_has_tools(body, e) && request_tool_choice(body, r, e) && read_kwargs(arena, body, r, e);
+              read_reasoning(body, r, e) && choice_has_tools(body, e) && request_tool_choice(body, r, e) &&
+              read_kwargs(arena, body, r, e);
     if (ok && !json_absent(ids))
         return refuse_template(body, e) &&
                request_rendered(m, arena, ids, r, max_tokens, "prompt_token_ids", e);

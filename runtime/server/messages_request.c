@@ -180,6 +180,14 @@ static bool read_choice(Arena *a, const Json *body, ApiRequest *r, ApiError *e) 
     return request_tool_choice(&j, r, e);
 }
 
+// An answer that the client began is gone on with.
+static bool ends_with_answer(const Json *body) {
+    const Json *list = json_get(body, "messages");
+    if (!json_is(list, JSON_ARRAY) || !list->n) return false;
+    const Json *role = json_get(&list->items[list->n - 1], "role");
+    return json_is(role, JSON_STRING) && str_is(role->s, "assistant");
+}
+
 static bool read_thinking(Arena *a, const Json *body, ApiRequest *r, ApiError *e) {
     const Json *t, *own;
     Str type = {0};
@@ -187,7 +195,8 @@ static bool read_thinking(Arena *a, const Json *body, ApiRequest *r, ApiError *e
     if (!field_object(body, "thinking", &t, e) || !field_object(body, "chat_template_kwargs", &own, e))
         return false;
     if (t && !field_str(t, "type", &type, e)) return false;
-    put(&k, "add_generation_prompt", json_of_bool(true));
+    put(&k, "add_generation_prompt", json_of_bool(!ends_with_answer(body)));
+    if (ends_with_answer(body)) put(&k, "continue_final_message", json_of_bool(true));
     // who does not ask for thinking does not get it: clients would not know what to do with the block
     put(&k, "enable_thinking", json_of_bool(str_is(type, "enabled") || str_is(type, "adaptive")));
     for (uint32_t i = 0; own && i < own->n; i++) json_put(&k, own->members[i].key, own->members[i].value);

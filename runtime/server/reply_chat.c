@@ -91,7 +91,7 @@ static void delta(const Reply *r, const ReplyChoice *c, PartKind kind, Str text,
 }
 
 static void part(Reply *r, ReplyChoice *c, PartKind kind, Str text, StrBuf *out) {
-    if (kind == PART_CALL_END) return;
+    if (kind == PART_CALL_END || (kind == PART_REASONING && r->req->hide_reasoning)) return;
     chunk_begin(r, c->index, out);
     delta(r, c, kind, text, out);
     chunk_end(r, c, false, out);
@@ -143,7 +143,7 @@ static void message(const ReplyChoice *c, StrBuf *out) {
     else
         content(c, out);
     buf_puts(out, ", \"refusal\": null");
-    if (c->reasoning.len) {
+    if (c->reasoning.len && !c->reply->req->hide_reasoning) {
         reply_key(out, "reasoning_content");
         json_write_string(out, buf_view(&c->reasoning));
         reply_key(out, "reasoning");

@@ -89,7 +89,7 @@ typedef struct {
     uint32_t prompt_top; // with prompt_logprobs
     uint32_t cut;        // tokens that are left of a longer prompt; 0: all; UINT32_MAX: what fits
     bool cut_end;        // its end goes, not its begin
-    bool has_seed, timings;
+    bool has_seed, timings, hide_reasoning;
     // chat
     const Json *messages, *tools_json, *kwargs; // what the template gets
     const ApiTool *tools;
