@@ -106,9 +106,20 @@ static uint32_t characters(Str s) {
     return n;
 }
 
+// Bytes that are no character alone would all have the same name; OpenAI spells them.
+static void key_name(const ReplyChoice *c, int32_t id, StrBuf *out) {
+    Str bytes = tokenizer_token_bytes(c->reply->model->tok, (uint32_t)id);
+    if (c->reply->req->ids_as_tokens || str_utf8_ok(bytes)) {
+        token_name(c, id, out);
+        return;
+    }
+    buf_puts(out, "bytes:");
+    for (size_t i = 0; i < bytes.len; i++) buf_printf(out, "\\x%02x", (unsigned char)bytes.ptr[i]);
+}
+
 static void top_entry(Lists *l, int32_t id, float logprob, bool first) {
     StrBuf text = {0};
-    token_name(l->choice, id, &text);
+    key_name(l->choice, id, &text);
     if (!first) buf_puts(&l->tops, ", ");
     json_write_string(&l->tops, buf_view(&text));
     buf_printf(&l->tops, ": %.7g", json_logprob(logprob));

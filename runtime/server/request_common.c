@@ -108,9 +108,11 @@ static bool read_stop_ids(const ApiModel *m, Arena *a, const Json *body, ApiRequ
     for (uint32_t i = 0; i < n_model; i++) ids[i] = m->eos_ids[i];
     for (uint32_t i = 0; list && i < list->n; i++) {
         const Json *j = &list->items[i];
-        if (j->kind != JSON_INT || j->big || j->i < 0 || j->i >= m->vocab)
-            return api_invalid(e, "stop_token_ids", "`stop_token_ids[%u]` must be a token id below %u", i,
-                               m->vocab);
+        if (j->kind != JSON_INT || j->big) return field_wrong(e, "stop_token_ids", "a list of token ids", j);
+        if (j->i < 0 || j->i >= m->vocab)
+            return api_invalid(e, "stop_token_ids",
+                               "`stop_token_ids[%u]` must be a token id below %u, not %lld", i, m->vocab,
+                               (long long)j->i);
         ids[n_model + i] = (int32_t)j->i;
     }
     r->eos_ids = ids, r->n_model_eos = n_model, r->n_eos_ids = n_model + (list ? list->n : 0);
@@ -149,8 +151,11 @@ bool request_stream(const Json *body, ApiRequest *r, ApiError *e) {
         return false;
     if (!o) return true;
     if (!r->stream) return api_invalid(e, "stream_options", "`stream_options` is only for `stream: true`");
-    return field_bool(o, "include_usage", &r->include_usage, e) &&
-           field_bool(o, "continuous_usage_stats", &r->usage_in_each, e);
+    if (!field_bool(o, "include_usage", &r->include_usage, e) ||
+        !field_bool(o, "continuous_usage_stats", &r->usage_in_each, e))
+        return false;
+    r->usage_in_each = r->usage_in_each && r->include_usage;
+    return true;
 }
 
 bool request_prompt(const Json *body, ApiRequest *r, ApiError *e) {

@@ -68,19 +68,13 @@ static bool encode_body(const ApiModel *m, Call *c, const Json *body, Ids *ids) 
     return encode(m, c, text, o, ids);
 }
 
-static bool is_text(Str s) {
-    size_t n = 1;
-    while (s.len && (n = str_utf8_len(s))) s = str_from(s, n);
-    return n > 0;
-}
-
 // llama.cpp's list: each id with its text, or with its bytes where they are no text by themselves.
 static void write_pieces(const ApiModel *m, const Ids *ids, StrBuf *out) {
     buf_putc(out, '[');
     for (size_t i = 0; i < ids->n; i++) {
         Str bytes = tokenizer_token_bytes(m->tok, ids->ptr[i]);
         buf_printf(out, "%s{\"id\": %u, \"piece\": ", i ? ", " : "", ids->ptr[i]);
-        if (is_text(bytes)) {
+        if (str_utf8_ok(bytes)) {
             json_write_string(out, bytes);
         } else {
             for (size_t k = 0; k < bytes.len; k++)
