@@ -76,9 +76,9 @@ case("thinking", "thinking enabled -> answered", lambda s: s.message(thinking={"
 
 
 def thoughts(s, **fields):
-    """The end of thoughts is made likely, so that an answer of random weights has thoughts and text."""
-    ids = {str(s.ids("</think>")[0]): 8, str(s.ids("<think>")[0]): 8}
-    return s.message(thinking={"type": "enabled", "budget_tokens": 50}, max_tokens=400, temperature=1, seed=1, logit_bias=ids, **fields)
+    """The begin of thoughts is made certain, their end likely, and neither comes twice: random weights have thoughts and text."""
+    ids = {str(s.ids("<think>")[0]): 60, str(s.ids("</think>")[0]): 7}
+    return s.message(thinking={"type": "enabled", "budget_tokens": 50}, max_tokens=200, temperature=1, seed=1, repetition_penalty=100, logit_bias=ids, **fields)
 
 
 case("thinking-block", "thoughts -> a block of its own, first, with a signature", lambda s: (b := thoughts(s)["content"][0])["type"] == "thinking" and b["thinking"] and "signature" in b)
