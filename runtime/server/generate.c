@@ -180,6 +180,7 @@ static void end_call(Call *c) {
 
 static void finish_call(Call *c) {
     sum_usage(c);
+    metrics_answered(c->server, c);
     for (uint32_t i = 0; i < c->reply.n_choices; i++)
         c->server->counters.finished[c->reply.choices[i].finish]++;
     c->reply.prompt_s = c->first_s > 0 ? c->first_s - c->submitted_s : 0;

@@ -598,6 +598,7 @@ Server *server_new(Engine *engine, const ApiModel *model, const ServerOptions *o
     *s = (Server){.o = *o, .engine = engine, .model = model, .epoll = -1, .signals = -1, .listener = -1};
     s->started_s = clock_s();
     s->keys = o->keys;
+    metrics_init(s);
     s->book = rule_book_new(model);
     if (open_parts(s, e)) return s;
     server_free(s);

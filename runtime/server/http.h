@@ -95,6 +95,7 @@ typedef struct {
     uint64_t rejected_busy, cancelled, stalled, unknown_fields;
     uint64_t finished[4]; // by ReplyFinish
     uint64_t connections_total;
+    EngineHistogram asked_n, asked_tokens, inference_s, preemptions; // of requests that were answered
 } HttpCounters;
 
 typedef struct Workers Workers;
@@ -168,5 +169,7 @@ Call *workers_next(Workers *w); // done, in any order; NULL: none
 
 void access_log(const Call *c, enum MHD_RequestTerminationCode how);
 void event_log(const char *event, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void metrics_init(Server *s);
+void metrics_answered(Server *s, const Call *c); // its usage is summed
 void metrics_write(Server *s, StrBuf *out);
 #endif

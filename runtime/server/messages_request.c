@@ -47,12 +47,29 @@ static bool tool_use(Blocks *b, const Json *block, const char *where, ApiError *
     return true;
 }
 
+// Blocks of a result stand on lines of their own.
+static bool result_text(Arena *a, const Json *content, const char *where, Str *out, ApiError *e) {
+    StrBuf b = {0};
+    bool ok = true;
+    if (!json_is(content, JSON_ARRAY)) return request_content(a, content, where, out, e);
+    for (uint32_t i = 0; ok && i < content->n; i++) {
+        Str text;
+        Json one = {.kind = JSON_ARRAY, .n = 1, .items = &content->items[i]};
+        ok = request_content(a, &one, where, &text, e);
+        if (ok && i) buf_putc(&b, '\n');
+        if (ok) buf_str(&b, text);
+    }
+    if (ok) *out = str_dup(a, buf_view(&b));
+    buf_free(&b);
+    return ok;
+}
+
 static bool tool_result(Blocks *b, const Json *block, const char *where, ApiError *e) {
     Str text;
     const Json *id = json_get(block, "tool_use_id");
     if (!json_is(id, JSON_STRING) || !id->s.len)
         return field_wrong(e, where, "a tool_result with a string `tool_use_id`, not empty", id);
-    if (!request_content(b->arena, json_get(block, "content"), where, &text, e)) return false;
+    if (!result_text(b->arena, json_get(block, "content"), where, &text, e)) return false;
     flush(b, STR("user"));
     JsonObjectBuild m = {.arena = b->arena};
     put(&m, "role", json_of_str(STR("tool")));
@@ -112,10 +129,22 @@ static bool one_message(Blocks *b, const Json *m, uint32_t i, ApiError *e) {
     return true;
 }
 
+// Claude Code's first block changes with every request: no prompt would be found in the cache.
+static bool is_billing(const Json *block) {
+    const Json *text = json_get(block, "text");
+    return json_is(text, JSON_STRING) && str_starts(text->s, STR("x-anthropic-billing-header"));
+}
+
 static bool read_system(Blocks *b, const Json *body, ApiError *e) {
-    Str text;
-    if (!request_content(b->arena, json_get(body, "system"), "system", &text, e)) return false;
-    buf_str(&b->text, text);
+    const Json *system = json_get(body, "system");
+    const bool list = json_is(system, JSON_ARRAY);
+    for (uint32_t i = 0; i < (list ? system->n : 1u); i++) {
+        Str text;
+        Json one = {.kind = JSON_ARRAY, .n = 1, .items = list ? &system->items[i] : NULL};
+        if (list && is_billing(&system->items[i])) continue;
+        if (!request_content(b->arena, list ? &one : system, "system", &text, e)) return false;
+        buf_str(&b->text, text);
+    }
     flush(b, STR("system"));
     return true;
 }

@@ -57,6 +57,37 @@ static void labelled(Writer *w, const char *space, const char *name, const char 
                label, value, v);
 }
 
+// ---- of requests ------------------------------------------------------------------------------------------
+
+void metrics_init(Server *s) {
+    static const double few[] = {1, 2, 5, 10, 20},
+                        sizes[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5},
+                        seconds[] = {0.3, 0.5, 0.8, 1,  1.5, 2,   2.5, 5,   10, 15,
+                                     20,  30,  40,  50, 60,  120, 240, 480, 960},
+                        times[] = {0, 1, 2, 5, 10};
+    HttpCounters *c = &s->counters;
+    c->asked_n = (EngineHistogram){.bounds = few, .n_bounds = COUNT_OF(few)};
+    c->asked_tokens = (EngineHistogram){.bounds = sizes, .n_bounds = COUNT_OF(sizes)};
+    c->inference_s = (EngineHistogram){.bounds = seconds, .n_bounds = COUNT_OF(seconds)};
+    c->preemptions = (EngineHistogram){.bounds = times, .n_bounds = COUNT_OF(times)};
+}
+
+static void observe(EngineHistogram *h, double v) {
+    uint32_t i = 0;
+    while (i < h->n_bounds && v > h->bounds[i]) i++;
+    h->counts[i]++;
+    h->count++;
+    h->sum += v;
+}
+
+void metrics_answered(Server *s, const Call *c) {
+    HttpCounters *to = &s->counters;
+    observe(&to->asked_n, c->req.n);
+    observe(&to->asked_tokens, c->req.max_tokens);
+    observe(&to->preemptions, c->usage.preemptions);
+    if (c->usage.admitted_s > 0) observe(&to->inference_s, MAX(clock_s() - c->usage.admitted_s, 0));
+}
+
 static void finished(Writer *w, const Server *s, const char *space) {
     static const char *const names[] = {"", "stop", "length", "tool_calls"};
     head(w, space, "request_success_total", "counter", "Answers that ended, by reason.");
@@ -90,6 +121,13 @@ static void cache_info(Writer *w, const EngineStats *st) {
         snprintf(group, sizeof group, "%u\",state=\"all", g);
         labelled(w, "adallm", "kv_pages", "group", group, st->kv[g].pages);
     }
+}
+
+static void waiting_by_reason(Writer *w, const EngineStats *st) {
+    static const char name[] = "num_requests_waiting_by_reason";
+    head(w, "vllm", name, "gauge", "Requests that wait, for a slot or for pages again.");
+    labelled(w, "vllm", name, "reason", "capacity", st->waiting);
+    labelled(w, "vllm", name, "reason", "deferred", st->waiting_preempted);
 }
 
 // Names that older routers still read.
@@ -144,6 +182,7 @@ void metrics_write(Server *s, StrBuf *out) {
     finished(&w, s, "vllm");
     responses(&w, s);
     cache_info(&w, &st);
+    waiting_by_reason(&w, &st);
     old_names(&w, &st);
     llama_names(&w, &st);
     buf_free(&w.label);
