@@ -10,7 +10,7 @@ ONCE = "Once upon a time there was a"
 
 # ---- llama-server ---------------------------------------------------------------------------------------------
 
-case = source("llama.cpp", "test_completion.py")
+case, more = source("llama.cpp", "test_completion.py")
 for words, n in (("short", 8), ("long", 64)):
     case(f"completion-{words}", f"{n} tokens asked for -> 200, as many counted, text, cut by length",
          lambda s, n=n: (r := s.complete(max_tokens=n, ignore_eos=True)).ok and r.usage["completion_tokens"] == n and r.text and r.finish == "length")
@@ -26,7 +26,7 @@ case("completion-stream-is-whole", "one request as a stream and not -> the same 
 case("completion-fields-of-openai", "what the openai package reads -> id, object, created, model, choices, usage",
      lambda s: {"id", "object", "created", "model", "choices", "usage"} <= set((r := s.complete()).body) and r["object"] == "text_completion" and r["id"].startswith("cmpl"))
 case("completion-fingerprint", "any answer -> a system_fingerprint that names the build", lambda s: isinstance(s.complete()["system_fingerprint"], str))
-case("completion-fingerprint-same", "two answers -> the same fingerprint", lambda s: s.complete()["system_fingerprint"] == s.complete("x")["system_fingerprint"])
+more("completion-fingerprint-same", "two answers -> the same fingerprint", lambda s: s.complete()["system_fingerprint"] == s.complete("x")["system_fingerprint"])
 case("completion-any-model", "a model's name that nobody serves -> answered all the same", lambda s: s.complete(model="davinci-002").ok,
      differs="404 model_not_found, as vLLM and OpenAI: a client with a wrong name is to know; --served-model-name gives aliases")
 case("completion-native", "POST /completion, the API from before OpenAI's -> content, stop, timings", lambda s: "content" in s.call("/completion", {"prompt": "x", "n_predict": 2}).body,
@@ -37,7 +37,7 @@ case("completion-stops-at-strings", "stop strings in a stream -> the text ends b
 for n in (1, 2):
     case(f"seed-repeats-{n}", f"{n} at once with the same seed, greedy -> the same text every time",
          lambda s, n=n: s.same(*s.together(*[lambda: s.complete(seed=42)] * n), *s.together(*[lambda: s.complete(seed=42)] * n)))
-    case(f"seed-repeats-{n}-sampled", f"{n} at once with the same seed, temperature 1 -> the same text every time",
+    more(f"seed-repeats-{n}-sampled", f"{n} at once with the same seed, temperature 1 -> the same text every time",
          lambda s, n=n: s.same(*s.together(*[lambda: s.complete(seed=42, temperature=1)] * n), *s.together(*[lambda: s.complete(seed=42, temperature=1)] * n)))
     case(f"seeds-differ-{n}", f"{n} at once, four seeds at temperature 1 -> four texts",
          lambda s, n=n: len({r.text for seed in range(4) for r in s.together(*[lambda seed=seed: s.complete(seed=seed, temperature=1, max_tokens=16)] * n)}) == 4)
@@ -81,7 +81,7 @@ case("bias-object-of-texts", "an object whose keys are texts -> as pairs of text
 case("cancelled", "a client that goes away -> its slot is free soon",
      lambda s: s.hang_up("/v1/completions", {"prompt": LIFE, "max_tokens": 3000, "ignore_eos": True, "stream": True}) or s.becomes(s.is_idle, 2))
 
-case = source("llama.cpp", "test_ctx_shift.py")
+case, more = source("llama.cpp", "test_ctx_shift.py")
 case("context-is-filled", "no bound on the answer -> it ends for length where the context ends",
      lambda s: (r := s.call("/v1/completions", {"prompt": "Hi how are you", "n_predict": -1, "ignore_eos": True}, server=s.start("--max-model-len", 128))).ok
      and r.usage["total_tokens"] == 128 and r.finish == "length")
@@ -92,30 +92,33 @@ case("context-stream", "a stream that fills the context -> text, then one end fo
      lambda s: (r := s.call("/v1/completions", {"prompt": "Once", "n_predict": 100, "stream": True, "ignore_eos": True}, server=s.start("--max-model-len", 128))).text
      and r.finishes() == ["length"])
 
-case = source("llama.cpp", "test_ignore_eos.py")
+case, more = source("llama.cpp", "test_ignore_eos.py")
 case("ignore-eos", "ignore_eos with the end made certain -> goes on to max_tokens",
      lambda s: (eos := s.ids("<|im_end|>")[0]) and s.complete(logit_bias={str(eos): 100}, ignore_eos=True).usage["completion_tokens"] == 8)
 case("ignore-eos-not", "the same without -> ends at once, for stop",
      lambda s: (eos := s.ids("<|im_end|>")[0]) and (r := s.complete(logit_bias={str(eos): 100})).finish == "stop" and r.usage["completion_tokens"] == 1)
 
-case = source("llama.cpp", "test_infill.py")
-case("infill-unsupported", "fill in the middle with a model that was not made for it -> an error that says so", lambda s: s.complete(suffix="end").refused("middle"))
+case, more = source("llama.cpp", "test_infill.py")
+more("infill-unsupported", "fill in the middle with a model that was not made for it -> an error that says so", lambda s: s.complete(suffix="end").refused("middle"))
 
-case = source("llama.cpp", "test_speculative.py")
-for n in (1, 3, 8):
+case, more = source("llama.cpp", "test_speculative.py")
+for n in (2, 4, 8, 12, 16):
     case(f"speculation-{n}", f"{n} guessed tokens a step -> the text is that without guessing",
          lambda s, n=n: s.complete("a b c a b c a b", max_tokens=60).text == s.call("/v1/completions", {"prompt": "a b c a b c a b", "temperature": 0, "max_tokens": 60},
                                                                                     server=s.start("--speculate", "ngram", "--num-speculative-tokens", n)).text)
-case("speculation-parallel", "several at once while guessing -> each as alone",
-     lambda s: (o := s.start("--speculate", "ngram", "--num-speculative-tokens", 3)) and len(s.together(*[lambda: s.call("/v1/completions", {"prompt": LIFE, "temperature": 0, "max_tokens": 30}, server=o)] * 4))
-     == 4 and s.same(s.complete(max_tokens=30), *s.together(*[lambda: s.call("/v1/completions", {"prompt": LIFE, "temperature": 0, "max_tokens": 30}, server=o)] * 4)))
+for n in (1, 2):
+    case(f"speculation-parallel-{n}", f"two requests on {n} slots while guessing -> each as alone",
+         lambda s, n=n: (o := s.start("--speculate", "ngram", "--num-speculative-tokens", 4, "--max-num-seqs", n)) and s.same(
+             s.complete(max_tokens=30), *s.together(*[lambda: s.call("/v1/completions", {"prompt": LIFE, "temperature": 0, "max_tokens": 30}, server=o)] * 2)))
+case("speculation-context", "guessing where the context ends -> text up to its end", lambda s: (r := s.call(
+    "/v1/completions", {"prompt": [5] * 56, "temperature": 0, "n_predict": -1, "ignore_eos": True}, server=s.start("--max-model-len", 64, "--speculate", "ngram"))).text and r.usage["total_tokens"] == 64)
 
-case = source("llama.cpp", "test_slot_save.py")
+case, more = source("llama.cpp", "test_slot_save.py")
 case("cache-is-used", "a prompt that begins as an earlier one -> only the rest is computed", lambda s: s.complete(LIFE * 9).ok and s.complete(LIFE * 9 + " x").usage["prompt_tokens_details"]["cached_tokens"] > 30)
 
 # ---- vLLM -----------------------------------------------------------------------------------------------------
 
-case = source("vLLM", "openai/completion/test_completion.py")
+case, more = source("vLLM", "openai/completion/test_completion.py")
 case("single", "5 tokens, greedy -> one choice, length, usage that adds up",
      lambda s: (r := s.complete("Hello, my name is", max_tokens=5)).finish == "length" and len(r.choices) == 1 and r.usage["completion_tokens"] == 5
      and r.usage["total_tokens"] == r.usage["prompt_tokens"] + 5)
@@ -144,7 +147,7 @@ case("parallel-n", "n 3, temperature 1, a seed -> three different texts with the
      and all(c["finish_reason"] for c in r.choices))
 case("parallel-n-stream", "the same as a stream -> three texts, three ends", lambda s: len(set((r := s.complete(n=3, temperature=1, seed=42, max_tokens=20, stream=True)).texts().values())) == 3
      and len(r.finishes()) == 3)
-case("parallel-n-same", "the same twice, whole and as a stream -> the same texts",
+more("parallel-n-same", "the same twice, whole and as a stream -> the same texts",
      lambda s: [c["text"] for c in s.complete(n=3, temperature=1, seed=42).choices] == [t for _, t in sorted(s.complete(n=3, temperature=1, seed=42, stream=True).texts().items())])
 for options in ({"include_usage": False, "continuous_usage_stats": False}, {"include_usage": False, "continuous_usage_stats": True}, {}):
     case(f"stream-usage-none-{len(options)}-{options.get('continuous_usage_stats')}", f"stream_options {options} -> no usage in any event",
@@ -161,7 +164,7 @@ for kind, prompts in (("texts", ["Hello, my name is"] * 2), ("ids", [ALL] * 2)):
     case(f"batch-{kind}", f"two {kind} alike -> two answers alike", lambda s, p=prompts: len((r := s.complete(p)).choices) == 2 and r.choices[0]["text"] == r.choices[1]["text"])
     case(f"batch-{kind}-stream", "the same as a stream -> one choice an event, two texts alike",
          lambda s, p=prompts: (r := s.complete(p, stream=True)) and all(len(e["choices"]) == 1 for e in r.events) and len(r.texts()) == 2 and len(set(r.texts().values())) == 1)
-    case(f"batch-{kind}-n", "and n 2 -> four answers, those of equal prompts alike", lambda s, p=prompts: len((c := s.complete(p, n=2, temperature=0).choices)) == 4 and c[0]["text"] == c[2]["text"])
+    more(f"batch-{kind}-n", "and n 2 -> four answers, those of equal prompts alike", lambda s, p=prompts: len((c := s.complete(p, n=2, temperature=0).choices)) == 4 and c[0]["text"] == c[2]["text"])
 case("beam-search", "use_beam_search with n 2 -> the two best beams", lambda s: s.complete(n=2, use_beam_search=True).ok,
      differs="400: there is no beam search; sampling keeps nothing to rank, and clients use it rarely")
 for n in (1, 0):
@@ -174,27 +177,26 @@ SCHEMA = {"type": "object", "properties": {"brand": {"type": "string"}, "foo": "
 for name, value in (("json", SCHEMA), ("regex", "[.*"), ("grammar", "root ::= statement-that-is-nowhere\n other ::= \"a\"")):
     case(f"bad-{name}", f"structured_outputs.{name} that is wrong -> 400", lambda s, name=name, value=value: s.complete(structured_outputs={name: value}).refused())
 
-case = source("vLLM", "openai/completion/test_completion_text_offset.py")
+case, more = source("vLLM", "openai/completion/test_completion_text_offset.py")
 case("offsets-with-stops", "log probabilities with a stop string, as a stream and whole -> the same offsets",
      lambda s: [x for c in s.complete(logprobs=0, stop=["\n\n"], stream=True).deltas() if c["logprobs"] for x in c["logprobs"]["text_offset"]]
      == s.complete(logprobs=0, stop=["\n\n"]).choice["logprobs"]["text_offset"])
 
-case = source("vLLM", "openai/completion/test_prompt_validation.py")
+case, more = source("vLLM", "openai/completion/test_prompt_validation.py")
 case("prompt-null", "no prompt -> 400", lambda s: s.complete(None).refused("prompt"))
 case("prompt-out-of-vocabulary", "an id beyond the vocabulary -> 400 that says so", lambda s: s.complete([999999]).refused("token id"))
-for stream in (False, True):
-    case(f"prompt-embeds-{stream}", "prompt_embeds where they are not enabled -> 400 that names them", lambda s, stream=stream: s.complete(prompt_embeds="AAAA", stream=stream).refused("prompt_embeds"))
+case("prompt-embeds", "prompt_embeds where they are not enabled -> 400 that names them", lambda s: s.complete(prompt_embeds="AAAA").refused("prompt_embeds"))
 
-case = source("vLLM", "openai/completion/test_empty_prompt_list.py")
+case, more = source("vLLM", "openai/completion/test_empty_prompt_list.py")
 case("prompts-empty", "an empty list -> 400", lambda s: s.complete([]).refused("prompt"))
 case("prompts-one", "a list of one -> one answer", lambda s: len(s.complete(["hello"]).choices) == 1)
 
-case = source("vLLM", "openai/completion/test_completion_error.py")
+case, more = source("vLLM", "openai/completion/test_completion_error.py")
 case("format-without-schema", "response_format json_schema without a schema -> 400 that says so", lambda s: s.complete(response_format={"type": "json_schema"}).refused("json_schema"))
 case("ids-negative", "a negative id -> 400", lambda s: s.complete([-1]).refused())
 case("ids-negative-nested", "the same in a list of prompts -> 400", lambda s: s.complete([[-1]]).refused())
 
-case = source("vLLM", "openai/basic/test_return_token_ids.py")
+case, more = source("vLLM", "openai/basic/test_return_token_ids.py")
 case("token-ids", "return_token_ids -> those of the prompt and of the answer, and both decode to the texts",
      lambda s: (r := s.complete("I love coding \U0001f680", return_token_ids=True, max_tokens=10)).choice["prompt_token_ids"] == s.ids("I love coding \U0001f680")
      and s.call("/detokenize", {"tokens": r.choice["token_ids"]})["prompt"].startswith(r.text[:3]))
@@ -206,33 +208,32 @@ case("token-ids-stream", "as a stream -> the prompt's ids once, in the first eve
      lambda s: (d := s.complete(return_token_ids=True, return_tokens_as_token_ids=True, logprobs=1, stream=True).deltas()) and d[0]["prompt_token_ids"]
      and not [c for c in d[1:] if "prompt_token_ids" in c] and [i for c in d for i in c["token_ids"]] == [int(t[9:]) for c in d if c["logprobs"] for t in c["logprobs"]["tokens"]])
 
-case = source("vLLM", "openai/completion/test_token_in_token_out.py")
+case, more = source("vLLM", "openai/completion/test_token_in_token_out.py")
 case("ids-in-ids-out", "ids in, ids out -> what text in and text out would be",
      lambda s: (r := s.complete(s.ids(LIFE), return_token_ids=True)).choice["token_ids"] == s.complete(LIFE, return_token_ids=True).choice["token_ids"])
 
-case = source("vLLM", "openai/completion/test_shutdown.py")
-case("length-is-told", "max_tokens 1 -> one token, for length", lambda s: (r := s.complete(max_tokens=1)).finish == "length" and r.usage["completion_tokens"] == 1)
-
-case = source("vLLM", "openai/completion/test_usage_policy.py")
+case, more = source("vLLM", "openai/completion/test_usage_policy.py")
 case("usage-always", "no stream -> usage without asking", lambda s: s.complete().usage["completion_tokens"] == 8)
 case("usage-not-in-streams", "a stream that does not ask -> no usage", lambda s: all("usage" not in e or e["usage"] is None for e in s.complete(stream=True).events))
 
-case = source("vLLM", "../v1/entrypoints/openai/test_completion.py")
-case("min-tokens", "min_tokens with the end made certain -> so many, then the end",
+case("usage-asked-in-streams", "a stream with include_usage -> usage in an event without choices", lambda s: any(e.get("usage") and not e["choices"] for e in s.complete(stream=True, stream_options={"include_usage": True}).events))
+
+case, more = source("vLLM", "../v1/entrypoints/openai/test_completion.py")
+more("min-tokens", "min_tokens with the end made certain -> so many, then the end",
      lambda s: (eos := s.ids("<|im_end|>")[0]) and s.complete(logit_bias={str(eos): 100}, min_tokens=5, max_tokens=20).usage["completion_tokens"] == 6)
-case("stop-token-ids", "an id that stops -> ends for stop, and stop_reason is the id",
+more("stop-token-ids", "an id that stops -> ends for stop, and stop_reason is the id",
      lambda s: (r := s.complete(logit_bias={"65": 100}, stop_token_ids=[65])).finish == "stop" and r.choice["stop_reason"] == 65)
-case("stop-kept", "include_stop_str_in_output -> the text ends with the string",
+more("stop-kept", "include_stop_str_in_output -> the text ends with the string",
      lambda s: (w := s.complete().text) and s.complete(stop=w[3:6], include_stop_str_in_output=True).text == w[:w.index(w[3:6]) + 3])
 for name, value in (("top_k", 1), ("top_p", 0.0001), ("min_p", 1.0)):
-    case(f"greedy-by-{name}", f"temperature 1 with {name} {value} -> the greedy text", lambda s, name=name, value=value: s.same(s.complete(), s.complete(temperature=1, **{name: value})))
+    more(f"greedy-by-{name}", f"temperature 1 with {name} {value} -> the greedy text", lambda s, name=name, value=value: s.same(s.complete(), s.complete(temperature=1, **{name: value})))
 for name, value in (("presence_penalty", 2), ("frequency_penalty", 2), ("repetition_penalty", 100)):
-    case(f"penalty-{name}", f"a token made likely, {name} {value} -> fewer kinds repeat",
+    more(f"penalty-{name}", f"a token made likely, {name} {value} -> fewer kinds repeat",
          lambda s, name=name, value=value: len(set(s.complete(max_tokens=60, return_token_ids=True, **{name: value}).choice["token_ids"]))
          > len(set(s.complete(max_tokens=60, return_token_ids=True).choice["token_ids"])))
 for name, value in (("temperature", -1), ("top_p", 1.5), ("top_k", -2), ("min_p", 2), ("presence_penalty", 3), ("frequency_penalty", -3), ("repetition_penalty", 0), ("n", 0),
                     ("max_tokens", -5), ("min_tokens", -1), ("stop", [""]), ("logit_bias", {"1": 200}), ("stop_token_ids", ["a"]), ("seed", "x")):
-    case(f"refused-{name}", f"{name} {json.dumps(value)} -> 400 that names the field", lambda s, name=name, value=value: (r := s.complete(**{name: value})).refused() and r.error["param"] == name)
+    more(f"refused-{name}", f"{name} {json.dumps(value)} -> 400 that names the field", lambda s, name=name, value=value: (r := s.complete(**{name: value})).refused() and r.error["param"] == name)
 case("regex-holds", "structured_outputs.regex -> a text that matches, ended by itself",
      lambda s: re.fullmatch(r"((25[0-5]|1[0-9]{2})\.){3}[0-9]", (r := s.complete(structured_outputs={"regex": r"((25[0-5]|1[0-9]{2})\.){3}[0-9]"}, max_tokens=40)).text) and r.finish == "stop")
 case("choice-holds", "structured_outputs.choice -> one of them", lambda s: s.complete(structured_outputs={"choice": ["Python", "Java", "Rust"]}, max_tokens=20).text in ("Python", "Java", "Rust"))

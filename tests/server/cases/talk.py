@@ -3,8 +3,9 @@ import concurrent.futures
 import json
 import time
 
-from serving import post, read_all
+from serving import post
 
+KEY = "sk-this-is-the-secret-key"
 USER = {"role": "user", "content": "What is the best book?"}
 SYSTEM = {"role": "system", "content": "Book"}
 
@@ -93,8 +94,9 @@ class Answer:
 
 
 class Talk:
-    def __init__(self, server, start):
-        self.server, self.start = server, start  # start(arguments): another server, kept until the end of the tests
+    def __init__(self, server, start, begin, keyed):
+        self.server, self.start, self.begin = server, start, begin  # start(arguments): another, kept; begin(arguments): one of the case's own
+        self.keyed = keyed  # one that wants the key KEY
         self.said = []  # of the case that runs
 
     def call(self, path, body=None, method=None, headers=None, server=None):
@@ -158,4 +160,3 @@ class Talk:
         return self.server.metric("vllm:num_requests_running") == 0 == self.server.metric("vllm:num_requests_waiting")
 
 
-__all__ = ["SYSTEM", "USER", "Answer", "Talk", "post", "read_all"]

@@ -49,7 +49,7 @@ def fits(call, *tools):
     return True
 
 
-case = source("llama.cpp", "test_tool_call.py")
+case, more = source("llama.cpp", "test_tool_call.py")
 for stream in (False, True):
     way = "stream" if stream else "whole"
     for tool, key in ((TEST, "success"), (CODE, "code")):
@@ -58,18 +58,18 @@ for stream in (False, True):
              lambda s, tool=tool, key=key, stream=stream, name=name: (r := ask(s, [tool], "required", stream=stream)) and [c[0] for c in calls(r)] == [name]
              and key in json.loads(calls(r)[0][1]) and content(r) in (None, ""))
     for what, tools, choice in (("no-tools", [], None), ("null-tools", None, None), ("auto", [TEST], None), ("none", [CODE], "none")):
-        case(f"no-call-{what}-{way}", f"{what}, a model that does not call, {way} -> content, no calls",
+        more(f"no-call-{what}-{way}", f"{what}, a model that does not call, {way} -> content, no calls",
              lambda s, tools=tools, choice=choice, stream=stream: (r := ask(s, tools, choice, stream=stream, max_tokens=20, temperature=0)).ok and not calls(r) and content(r))
     case(f"history-{way}", f"a call and its result in the messages, {way} -> answered, no call", lambda s, stream=stream: (r := s.chat(messages=CALLED, tools=[TEST], stream=stream)).ok and not calls(r))
     case(f"weather-{way}", f"the weather tool demanded, {way} -> its arguments are valid", lambda s, stream=stream: fits(calls(ask(s, [WEATHER], "required", stream=stream))[0], WEATHER))
-case("call-has-id", "a call -> an id that is not empty, type function", lambda s: (c := ask(s, [TEST], "required").message["tool_calls"][0])["id"] and c["type"] == "function")
-case("call-arguments-are-text", "a call -> arguments as a string", lambda s: isinstance(ask(s, [TEST], "required").call["arguments"], str))
-case("tool-result-is-read", "another result of the tool -> another prompt", lambda s: s.chat(messages=CALLED, return_token_ids=True)["prompt_token_ids"]
+more("call-has-id", "a call -> an id that is not empty, type function", lambda s: (c := ask(s, [TEST], "required").message["tool_calls"][0])["id"] and c["type"] == "function")
+more("call-arguments-are-text", "a call -> arguments as a string", lambda s: isinstance(ask(s, [TEST], "required").call["arguments"], str))
+more("tool-result-is-read", "another result of the tool -> another prompt", lambda s: s.chat(messages=CALLED, return_token_ids=True)["prompt_token_ids"]
      != s.chat(messages=[*CALLED[:2], {**CALLED[2], "content": "0.7"}], return_token_ids=True)["prompt_token_ids"])
-case("tools-are-in-the-prompt", "tools -> a longer prompt, with their names", lambda s: "get_weather" in s.call("/apply-template", {"messages": [USER], "tools": [WEATHER]})["prompt"])
-case("tools-none-not-in-the-prompt", "tool_choice none -> a prompt without them", lambda s: s.chat(tools=[WEATHER], tool_choice="none").usage["prompt_tokens"] == s.chat().usage["prompt_tokens"])
+more("tools-are-in-the-prompt", "tools -> a longer prompt, with their names", lambda s: "get_weather" in s.call("/apply-template", {"messages": [USER], "tools": [WEATHER]})["prompt"])
+more("tools-none-not-in-the-prompt", "tool_choice none -> a prompt without them", lambda s: s.chat(tools=[WEATHER], tool_choice="none").usage["prompt_tokens"] == s.chat().usage["prompt_tokens"])
 
-case = source("vLLM", "openai/chat_completion/test_completion_with_function_calling.py")
+case, more = source("vLLM", "openai/chat_completion/test_completion_with_function_calling.py")
 for thinking in (True, False):
     for choice_name, choice in (("required", "required"), ("named", named(WEATHER))):
         for stream in (True, False):
@@ -84,10 +84,10 @@ for stream in (False, True):
     case(f"named-{stream}", f"a named tool, stream {stream} -> valid arguments, no content, one end",
          lambda s, stream=stream: (r := ask(s, [WEATHER, FORECAST], named(FORECAST), stream=stream)) and fits(calls(r)[0], FORECAST) and calls(r)[0][0] == "get_forecast" and not content(r)
          and (not stream or len(r.finishes()) == 1))
-case("named-fragments", "a named tool as a stream -> the name once, the arguments in several pieces",
+more("named-fragments", "a named tool as a stream -> the name once, the arguments in several pieces",
      lambda s: (d := [t for c in ask(s, [WEATHER], named(WEATHER), stream=True).deltas() for t in c["delta"].get("tool_calls") or []]) and d[0]["function"]["name"] == "get_weather" and d[0]["id"]
      and not [t for t in d[1:] if t["function"].get("name")] and len(d) > 2)
-case("named-finish", "a named tool -> finish_reason tool_calls", lambda s: ask(s, [WEATHER], named(WEATHER)).finish == "tool_calls")
+more("named-finish", "a named tool -> finish_reason tool_calls", lambda s: ask(s, [WEATHER], named(WEATHER)).finish == "tool_calls")
 case("named-without-tools", "a named tool without tools -> 400", lambda s: s.chat(tool_choice=named(WEATHER)).refused("tool"))
 case("named-unknown", "a named tool that is none of the tools -> 400", lambda s: s.chat(tools=[WEATHER], tool_choice=named(FORECAST)).refused("get_forecast"))
 case("choice-empty", "tool_choice {} -> 400", lambda s: s.chat(tools=[WEATHER], tool_choice={}).refused("tool_choice"))
@@ -95,7 +95,7 @@ for choice_name, choice in (("required", "required"), ("named", named(WEATHER)))
     case(f"one-token-{choice_name}", f"{choice_name} with one token -> ended for length, no call, no content",
          lambda s, choice=choice: (r := ask(s, [WEATHER], choice, max_tokens=1)).finish == "length" and not r.message.get("tool_calls") and not r.message["content"])
 
-case = source("vLLM", "openai/chat_completion/test_tool_choice_null.py")
+case, more = source("vLLM", "openai/chat_completion/test_tool_choice_null.py")
 case("choice-null", "tool_choice null with tools -> as without the field", lambda s: s.chat(tools=[WEATHER], tool_choice=None, return_token_ids=True)["prompt_token_ids"]
      == s.chat(tools=[WEATHER], return_token_ids=True)["prompt_token_ids"])
 case("choice-null-no-tools", "tool_choice null without tools -> answered", lambda s: s.chat(tool_choice=None).ok)
@@ -103,18 +103,18 @@ case("choice-null-and-schema", "tool_choice null with a schema -> obeyed", lambd
 case("choice-bogus", "tool_choice of no meaning -> 400", lambda s: s.chat(tools=[WEATHER], tool_choice="bogus").refused("tool_choice"))
 case("choice-auto-no-tools", "tool_choice auto without tools -> 400", lambda s: s.chat(tool_choice="auto").refused("tools"))
 case("choice-none-no-tools", "tool_choice none without tools -> answered", lambda s: s.chat(tool_choice="none").ok)
-case("choice-none", "tool_choice none with tools -> no call", lambda s: not s.chat(tools=[WEATHER], tool_choice="none").message.get("tool_calls"))
+more("choice-none", "tool_choice none with tools -> no call", lambda s: not s.chat(tools=[WEATHER], tool_choice="none").message.get("tool_calls"))
 
-case = source("vLLM", "openai/chat_completion/test_delta_tool_call_serialization.py")
+case, more = source("vLLM", "openai/chat_completion/test_delta_tool_call_serialization.py")
 case("delta-index", "deltas of a call -> each has its index", lambda s: all(isinstance(t["index"], int) for c in ask(s, [TEST], "required", stream=True).deltas() for t in c["delta"].get("tool_calls") or []))
 case("delta-type-once", "deltas of a call -> the type with the first alone",
      lambda s: [t.get("type") for c in ask(s, [TEST], "required", stream=True).deltas() for t in c["delta"].get("tool_calls") or []][:2] == ["function", None])
 
-case = source("vLLM", "openai/chat_completion/test_serving_chat.py")
-case("parallel-off", "parallel_tool_calls false, required -> one call", lambda s: len(calls(ask(s, [WEATHER, FORECAST], "required"))) == 1)
-case("tools-bad-schema", "a tool whose parameters no schema are -> 400", lambda s: s.chat(tools=[{"type": "function", "function": {"name": "f", "parameters": 5}}]).refused("tools[0]"))
-case("tools-no-name", "a tool without a name -> 400", lambda s: s.chat(tools=[{"type": "function", "function": {"parameters": {}}}]).refused("name"))
-case("tools-other-type", "a tool that is no function -> 400", lambda s: s.chat(tools=[{"type": "code_interpreter"}]).refused("function"))
-case("tools-no-parameters", "a tool without parameters -> a call with an object", lambda s: isinstance(json.loads(ask(
+case, more = source("vLLM", "openai/chat_completion/test_serving_chat.py")
+more("parallel-off", "parallel_tool_calls false, required -> one call", lambda s: len(calls(ask(s, [WEATHER, FORECAST], "required"))) == 1)
+more("tools-bad-schema", "a tool whose parameters no schema are -> 400", lambda s: s.chat(tools=[{"type": "function", "function": {"name": "f", "parameters": 5}}]).refused("tools[0]"))
+more("tools-no-name", "a tool without a name -> 400", lambda s: s.chat(tools=[{"type": "function", "function": {"parameters": {}}}]).refused("name"))
+more("tools-other-type", "a tool that is no function -> 400", lambda s: s.chat(tools=[{"type": "code_interpreter"}]).refused("function"))
+more("tools-no-parameters", "a tool without parameters -> a call with an object", lambda s: isinstance(json.loads(ask(
     s, [{"type": "function", "function": {"name": "now"}}], "required", max_tokens=60, logit_bias={str(s.ids("}")[0]): 100}).call["arguments"]), dict))
 case("tool-parts", "the result of a tool in parts -> as text", lambda s: s.same(*[s.chat(messages=[*CALLED[:2], {**CALLED[2], "content": c}]) for c in ("0.5", [{"type": "text", "text": "0.5"}])]))
