@@ -402,8 +402,8 @@ static void read_keys_again(Server *s) {
     Err e;
     Arena *a = xmalloc(sizeof *a);
     *a = (Arena){0};
-    if (!s->o.key_file || !keys_read(a, s->o.key_file, &keys, &e)) {
-        event_log("keys_kept", "SIGHUP: %s", s->o.key_file ? e.msg : "there is no --api-key-file");
+    if (!keys_read(a, s->o.key_file, &keys, &e)) {
+        event_log("keys_kept", "SIGHUP: the keys stay as they were: %s", e.msg);
         arena_free(a), free(a);
         return;
     }
@@ -545,23 +545,24 @@ static bool watch(Server *s, int fd, void *what, Err *e) {
     return epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &ev) == 0 || err_errno(e, E_SYSTEM, "cannot watch a file");
 }
 
-static sigset_t stop_signals(void) {
+// Without keys there is nothing to read again, and a terminal that is closed ends its server.
+static sigset_t own_signals(bool has_keys) {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
+    if (has_keys) sigaddset(&set, SIGHUP);
     return set;
 }
 
-void server_block_signals(void) {
-    sigset_t set = stop_signals();
+void server_block_signals(bool has_keys) {
+    sigset_t set = own_signals(has_keys);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
 
 static bool catch_signals(Server *s, Err *e) {
-    sigset_t set = stop_signals();
+    sigset_t set = own_signals(s->o.key_file != NULL);
     s->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     return s->signals >= 0 || err_errno(e, E_SYSTEM, "cannot catch signals");
 }

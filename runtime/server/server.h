@@ -24,8 +24,9 @@ typedef struct {
 
 typedef struct Server Server;
 
-// SIGTERM, SIGINT and SIGHUP wait for server_run from here on: before the first thread is made.
-void server_block_signals(void);
+// SIGTERM, SIGINT and, with a key file, SIGHUP wait for server_run from here on: before the first thread is
+// made.
+void server_block_signals(bool has_keys);
 
 // Binds and listens. Engine and model must outlive the server. E_OPTION_VALUE, E_SYSTEM.
 Server *server_new(Engine *engine, const ApiModel *model, const ServerOptions *o, Err *e);

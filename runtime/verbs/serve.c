@@ -279,7 +279,7 @@ int verb_serve(int argc, char **argv) {
     Err e;
     int code = 0;
     if (parse_args(&s.args, argc, argv, &arena, &d) && !s.args.cli.help) {
-        server_block_signals();
+        server_block_signals(s.args.key_file != NULL);
         if (opened_open(&s.opened, s.args.cli.args[0], ARTIFACT_ALL, s.args.run.threads, &e))
             code = serve(&s, &d);
         else

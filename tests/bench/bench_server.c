@@ -149,7 +149,7 @@ int main(int argc, char **argv) {
     long step_us = argc > 1 ? atol(argv[1]) : 0;
     Bench b;
     Arena arena = {0};
-    server_block_signals();
+    server_block_signals(false);
     ApiModel m = model_of(&arena);
     bench_open(&b, 1, (ExecOptions){0});
     null_on_launch(exec_device(b.x, 0), step_us ? timed_play : NULL,

@@ -83,7 +83,7 @@ int main(int argc, char **argv) {
     StrBuf section = {0};
     long step_us = argc > 1 ? atol(argv[1]) : 1000;
     const EngineOptions options = {.queue_requests_max = argc > 2 ? (uint32_t)atoi(argv[2]) : 32};
-    server_block_signals();
+    server_block_signals(false);
     ApiModel m = model_of(&arena, &section);
     bench_open(&b, 1, (ExecOptions){.seqs = SMALL_SEQS / 2});
     null_on_launch(exec_device(b.x, 0), timed_play, &step_us);
