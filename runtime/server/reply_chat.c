@@ -31,7 +31,7 @@ static void chunk_end(Reply *r, ReplyChoice *c, bool last, StrBuf *out) {
         buf_puts(out, "null");
     if (r->req->return_ids) {
         reply_key(out, "token_ids");
-        reply_ids(out, c->ids + c->n_told, c->n_ids - c->n_told);
+        reply_ids(out, c->ids ? c->ids + c->n_told : NULL, c->n_ids - c->n_told);
     }
     c->n_told = c->n_ids;
     if (last) {

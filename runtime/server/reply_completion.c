@@ -26,7 +26,7 @@ static void choice(Reply *r, ReplyChoice *c, Str text, uint32_t first, bool echo
         buf_puts(out, "null");
     if (r->req->return_ids) {
         reply_key(out, "token_ids");
-        reply_ids(out, c->ids + first, c->n_ids - first);
+        reply_ids(out, c->ids ? c->ids + first : NULL, c->n_ids - first);
     }
     if (r->req->return_ids && !c->told_prompt) {
         reply_key(out, "prompt_token_ids");
