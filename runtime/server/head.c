@@ -1,7 +1,11 @@
 // The size of a request's line and headers. libmicrohttpd answers what its memory does not hold with a page
-// of its own, and offers no hook there. So it gets twice the memory that is allowed: whoever sends more than
-// allowed is answered here, before it runs out. (Some hundred tiny headers still fill it first, and bytes
-// that are no HTTP are its own to answer.)
+// of its own, and offers no hook there. So it gets twice the memory that is allowed, of which it reads half
+// at most at once: whoever sent more than allowed is answered here, before it reads again. What remains its
+// own to answer: some hundred tiny headers, bytes that are no HTTP, and twice too much on a unix socket,
+// where nobody counts the bytes.
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stddef.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -24,15 +28,37 @@ bool head_fits(Call *c, const char *url) {
     return !info || info->header_size <= most || too_large(&c->error, strlen(url) > most / 2, most);
 }
 
-static size_t unread(const Conn *k) {
-    int n = 0;
-    return ioctl(k->fd, FIONREAD, &n) == 0 && n > 0 ? (size_t)n : 0;
+// Bytes of a connection that libmicrohttpd has read: those that came, without those that the socket holds.
+static uint64_t bytes_read(const Conn *k) {
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    int held = 0;
+    if (getsockopt(k->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 ||
+        len < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof info.tcpi_bytes_received)
+        return 0;
+    if (ioctl(k->fd, FIONREAD, &held) != 0) return 0;
+    return info.tcpi_bytes_received - MIN((uint64_t)MAX(held, 0), info.tcpi_bytes_received);
 }
 
+static bool in_head(const Conn *k) { return !k->gone && !(k->call && k->call->headers_seen); }
+
+// Whether the head is still to be watched.
+static bool check(Server *s, Conn *k) {
+    const uint64_t most = s->o.header_bytes_max, read = in_head(k) ? bytes_read(k) : 0;
+    ApiError e;
+    if (read < k->head_begin + most) return in_head(k) && read == k->head_begin;
+    too_large(&e, !k->call, most);
+    conn_kick(k, &e);
+    return false;
+}
+
+void head_begin(Conn *k) { k->head_begin = bytes_read(k); }
+
 void head_arrived(Server *s, Conn *k) {
-    if (k->arrived || k->gone || (k->call && k->call->headers_seen)) return;
+    if (k->arrived || !in_head(k)) return;
+    check(s, k); // libmicrohttpd may have read since the last event
+    if (k->gone) return;
     k->arrived = true;
-    k->unread = unread(k);
     k->next_arrived = s->arrived;
     s->arrived = k;
 }
@@ -44,21 +70,11 @@ void head_forget(Server *s, Conn *k) {
     *at = k->next_arrived;
 }
 
-// What libmicrohttpd has read of a head is what is no longer in the socket.
 void heads_check(Server *s) {
-    const uint64_t most = s->o.header_bytes_max;
     for (Conn **at = &s->arrived; *at;) {
         Conn *k = *at;
-        const size_t left = unread(k);
-        const bool seen = k->call && k->call->headers_seen, read = left < k->unread;
-        if (read) k->head_bytes += k->unread - left;
-        k->unread = left;
-        if (!seen && k->head_bytes >= most && !k->gone) {
-            ApiError e;
-            too_large(&e, !k->call, most);
-            conn_kick(k, &e);
-        } else if (!seen && !read) {
-            at = &k->next_arrived; // not its turn yet
+        if (check(s, k)) { // not read yet
+            at = &k->next_arrived;
             continue;
         }
         *at = k->next_arrived;

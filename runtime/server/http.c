@@ -161,6 +161,7 @@ static void on_connection(void *ctx, struct MHD_Connection *mhd, void **socket_c
         struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET, .data.ptr = k};
         epoll_ctl(s->epoll, EPOLL_CTL_ADD, k->fd, &ev);
         *socket_context = k;
+        head_arrived(s, k);
         return;
     }
     Conn *k = *socket_context;
@@ -183,7 +184,7 @@ static void on_completed(void *ctx, struct MHD_Connection *mhd, void **con_cls,
     if (!c) return;
     *con_cls = NULL;
     c->conn->call = NULL;
-    c->conn->head_bytes = 0;
+    head_begin(c->conn);
     conn_phase(c->conn, CONN_IDLE);
     if (how != MHD_REQUEST_TERMINATED_COMPLETED_OK && c->state == CALL_SENT && !c->stream_done)
         s->counters.cancelled++;

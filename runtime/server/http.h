@@ -45,7 +45,7 @@ struct Conn {
     // head.c
     Conn *next_arrived;
     bool arrived;
-    size_t unread, head_bytes; // in the socket; of this request's head, taken from there
+    uint64_t head_begin; // bytes of the connection before this request
 };
 
 typedef enum {
@@ -134,8 +134,9 @@ void conn_kick(Conn *k,
 
 // head.c
 bool head_fits(Call *c, const char *url); // False: c->error
-void head_arrived(Server *s, Conn *k);    // bytes are there, before libmicrohttpd reads
-void heads_check(Server *s);              // after it did: ends those that sent too much
+void head_begin(Conn *k);                 // the next request begins
+void head_arrived(Server *s, Conn *k);    // bytes may be there
+void heads_check(Server *s);              // after libmicrohttpd read: ends those that sent too much
 void head_forget(Server *s, Conn *k);     // the connection ends
 
 // cors.c

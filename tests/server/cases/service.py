@@ -1,6 +1,7 @@
 """What surrounds the answers: health, models, properties, slots, tokens, metrics, keys, pages of other origins, request ids, errors, limits, going away."""
 import re
 import signal
+import threading
 import time
 
 from cases import source
@@ -219,7 +220,6 @@ STORY = {"prompt": "Write a story: ", "max_tokens": 600, "ignore_eos": True}
 
 def while_running(s, server):
     """A request that runs, and its answer; SIGTERM comes meanwhile."""
-    import threading
     out = []
     thread = threading.Thread(target=lambda: out.append(s.call("/v1/completions", STORY, server=server)))
     thread.start()
