@@ -68,6 +68,12 @@ size_t str_utf8_len(Str s) {
     return n;
 }
 
+bool str_utf8_ok(Str s) {
+    size_t n = 1;
+    while (s.len && (n = str_utf8_len(s))) s = str_from(s, n);
+    return n > 0;
+}
+
 uint64_t str_hash(Str s) {
     uint64_t h = 0xcbf29ce484222325u;
     for (size_t i = 0; i < s.len; i++) h = (h ^ (unsigned char)s.ptr[i]) * 0x100000001b3u;

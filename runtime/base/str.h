@@ -35,6 +35,7 @@ bool str_to_u64(Str s, uint64_t *out);  // decimal digits only, whole string, no
 bool str_to_i64(Str s, int64_t *out);   // optional leading '-'
 bool str_to_double(Str s, double *out); // locale-free, whole string, finite
 uint64_t str_hash(Str s);               // FNV-1a 64; for tables, never for integrity
+bool str_utf8_ok(Str s);                // all of it is well-formed UTF-8
 size_t str_utf8_len(Str s);             // bytes of the well-formed UTF-8 character that s begins with, or 0
 size_t edit_distance(Str a, Str b);     // Levenshtein, strings over 64 bytes count as their length
 

@@ -230,6 +230,12 @@ bool answer_push(Answer *a, uint32_t id) {
     return !a->stopped && !complete(a);
 }
 
+// The begin of a call that was demanded, and cut, is nobody's text.
+static bool cut_call(const Answer *a) {
+    bool demanded = a->req->tool_choice == TOOLS_REQUIRED || a->req->tool_choice == TOOLS_NAMED;
+    return demanded && a->splits_tools && (a->phase == TEXT || (a->phase == CALL && !a->call.named));
+}
+
 void answer_finish(Answer *a) {
     if (!a->stopped && !complete(a)) {
         a->piece.len = a->passed.len = 0;
@@ -242,7 +248,9 @@ void answer_finish(Answer *a) {
         advance(a);
     }
     PartKind kind = a->phase == REASONING ? PART_REASONING : PART_TEXT;
-    if (a->phase == CALL && !a->call.named) {
+    if (cut_call(a)) {
+        a->call_bad = true;
+    } else if (a->phase == CALL && !a->call.named) {
         not_a_call(a);
     } else if (a->phase == CALL) {
         a->call_bad = true;

@@ -7,11 +7,14 @@
 #include "runtime/server/page.h"
 #include "runtime/server/routes.h"
 
+enum { SLOTS_MAX = 256 };
+
 void answer_tokenizer_info(Server *s, Call *c) {
     const ApiModel *m = s->model;
     StrBuf eos = {0};
     if (m->n_eos_ids) tokenizer_decode(m->tok, (const uint32_t *)m->eos_ids, 1, false, &eos);
-    buf_puts(&c->doc, "{\"eos_token\": ");
+    // the class of Hugging Face that reads any tokenizer.json
+    buf_puts(&c->doc, "{\"tokenizer_class\": \"PreTrainedTokenizerFast\", \"eos_token\": ");
     json_write_string(&c->doc, buf_view(&eos));
     buf_printf(&c->doc,
                ", \"bos_token\": null, \"pad_token\": null, \"chat_template\": null, \"vocab_size\": %u, "
@@ -74,12 +77,18 @@ void answer_version(Server *s, Call *c) {
     buf_printf(&c->doc, "{\"version\": \"%s\"}\n", ADALLM_VERSION);
 }
 
+// seed: UINT32_MAX is llama-server's word for another one each time.
 void answer_props(Server *s, Call *c) {
+    const Sampling *d = &s->model->defaults;
     EngineStats st;
     engine_stats(s->engine, &st);
-    buf_printf(&c->doc,
-               "{\"default_generation_settings\": {\"n_ctx\": %u}, \"total_slots\": %u, \"model_path\": ",
-               s->model->context, st.slots);
+    buf_printf(
+        &c->doc,
+        "{\"default_generation_settings\": {\"n_ctx\": %u, \"params\": {\"seed\": %u, \"temperature\": %g, "
+        "\"top_k\": %u, \"top_p\": %g, \"min_p\": %g, \"n_predict\": -1}}, \"total_slots\": %u, "
+        "\"model_path\": ",
+        s->model->context, UINT32_MAX, (double)d->temperature, d->top_k, (double)d->top_p, (double)d->min_p,
+        st.slots);
     json_write_string(&c->doc, str_of(s->o.artifact));
     buf_puts(&c->doc, ", \"model_alias\": ");
     json_write_string(&c->doc, s->model->name);
@@ -90,10 +99,28 @@ void answer_props(Server *s, Call *c) {
                ADALLM_VERSION);
 }
 
+// llama-server's view of the batch. A slot has no place of its own here: those that run come first.
+void answer_slots(Server *s, Call *c) {
+    EngineStats st;
+    EngineSlot slots[SLOTS_MAX];
+    engine_stats(s->engine, &st);
+    uint32_t n = engine_slots(s->engine, slots, SLOTS_MAX);
+    buf_putc(&c->doc, '[');
+    for (uint32_t i = 0; i < MAX(n, st.slots); i++) {
+        buf_printf(&c->doc, "%s{\"id\": %u, \"n_ctx\": %u, \"is_processing\": %s", i ? ", " : "", i,
+                   s->model->context, i < n ? "true" : "false");
+        if (i < n)
+            buf_printf(&c->doc, ", \"id_task\": %llu, \"n_prompt_tokens\": %u, \"n_decoded\": %u",
+                       (unsigned long long)slots[i].request, slots[i].prompt_tokens,
+                       slots[i].generated_tokens);
+        buf_putc(&c->doc, '}');
+    }
+    buf_puts(&c->doc, "]\n");
+}
+
 // For the page: who is in the batch now.
 void answer_stats(Server *s, Call *c) {
     EngineStats st;
-    enum { SLOTS_MAX = 256 };
     EngineSlot slots[SLOTS_MAX];
     engine_stats(s->engine, &st);
     uint32_t n = engine_slots(s->engine, slots, SLOTS_MAX);

@@ -68,17 +68,60 @@ static bool read_kwargs(Arena *a, const Json *body, ApiRequest *r, ApiError *e) 
     return true;
 }
 
+// `echo`: a message of the assistant that is continued is told again with what follows.
+static bool read_echo(const Json *body, ApiRequest *r, ApiError *e) {
+    const Json *list = r->messages, *last = &list->items[list->n - 1], *role = json_get(last, "role");
+    bool echo = false;
+    if (!field_bool(body, "echo", &echo, e)) return false;
+    if (echo && json_is(role, JSON_STRING) && str_is(role->s, "assistant"))
+        r->echoed = json_get(last, "content")->s;
+    return true;
+}
+
+// Ids stand for messages, and for all that says how to render them.
+static bool refuse_template(const Json *body, ApiError *e) {
+    static const char *const fields[] = {"add_generation_prompt", "continue_final_message",
+                                         "chat_template_kwargs", "tools", "reasoning_effort"};
+    const Json *messages = json_get(body, "messages");
+    if (!json_absent(messages) && !(messages->kind == JSON_ARRAY && !messages->n))
+        return api_invalid(e, "prompt_token_ids", "`prompt_token_ids` and `messages` exclude each other");
+    for (size_t i = 0; i < COUNT_OF(fields); i++)
+        if (!json_absent(json_get(body, fields[i])))
+            return api_invalid(e, fields[i], "`%s` says how to render; `prompt_token_ids` are rendered",
+                               fields[i]);
+    return true;
+}
+
+static bool read_reasoning(const Json *body, ApiRequest *r, ApiError *e) {
+    bool include = true;
+    if (!field_bool(body, "include_reasoning", &include, e)) return false;
+    return r->hide_reasoning = !include, true;
+}
+
+static bool choice_has_tools(const Json *body, ApiError *e) {
+    const Json *choice = json_get(body, "tool_choice");
+    bool none = json_absent(choice) || (choice->kind == JSON_STRING && str_is(choice->s, "none"));
+    return none || !json_absent(json_get(body, "tools")) ||
+           api_invalid(e, "tool_choice", "`tool_choice` is only for requests with `tools`");
+}
+
 bool chat_request(const ApiModel *m, Arena *arena, const Json *body, ApiRequest *r, ApiError *e) {
     uint32_t max_tokens;
     *r = (ApiRequest){.kind = API_CHAT};
     request_unknown(arena, body, API_CHAT, r);
+    const Json *ids = json_get(body, "prompt_token_ids");
     bool ok = request_model(m, body, r, e) && request_neutral(body, e) &&
               request_sampling(m, arena, body, r, e) && request_stream(body, r, e) &&
-              request_stops(arena, body, "stop", r, e) && read_logprobs(body, r, e) &&
-              read_max_tokens(m, body, &max_tokens, e) && request_format(arena, body, r, e) &&
-              request_tools(m, arena, json_get(body, "tools"), r, e) && request_tool_choice(body, r, e) &&
-              read_kwargs(arena, body, r, e) &&
-              request_chat_messages(arena, json_get(body, "messages"), "messages", &r->messages, e);
+              request_prompt(body, r, e) && request_stops(arena, body, "stop", r, e) &&
+              read_logprobs(body, r, e) && read_max_tokens(m, body, &max_tokens, e) &&
+              request_format(arena, body, r, e) && request_tools(m, arena, json_get(body, "tools"), r, e) &&
+              read_reasoning(body, r, e) && choice_has_tools(body, e) && request_tool_choice(body, r, e) &&
+              read_kwargs(arena, body, r, e);
+    if (ok && !json_absent(ids))
+        return refuse_template(body, e) &&
+               request_rendered(m, arena, ids, r, max_tokens, "prompt_token_ids", e);
+    ok = ok && request_chat_messages(arena, json_get(body, "messages"), "messages", &r->messages, e) &&
+         read_echo(body, r, e);
     return ok && request_render(m, arena, r, max_tokens, "messages", e);
 }
 

@@ -77,6 +77,7 @@ static bool fit(const ApiModel *m, ApiRequest *r, uint32_t max_tokens, ApiError 
         return api_invalid(e, "max_tokens", "`max_tokens` 0 asks for nothing unless `echo` is true");
     for (uint32_t i = 0; i < r->n_prompts; i++) {
         uint32_t fits;
+        request_cut(m, r, max_tokens, &r->prompts[i]);
         if (!request_fit(m, r->prompts[i].n, max_tokens, "prompt", &fits, e)) return false;
         least = MIN(least, fits);
     }
@@ -90,8 +91,8 @@ bool completion_request(const ApiModel *m, Arena *arena, const Json *body, ApiRe
     request_unknown(arena, body, API_COMPLETIONS, r);
     return request_model(m, body, r, e) && request_neutral(body, e) &&
            request_sampling(m, arena, body, r, e) && request_stream(body, r, e) &&
-           request_stops(arena, body, "stop", r, e) && read_logprobs(body, r, e) &&
-           read_max_tokens(body, &max_tokens, e) && field_bool(body, "echo", &r->echo, e) &&
-           request_format(arena, body, r, e) && read_prompts(m, arena, body, r, e) &&
-           fit(m, r, max_tokens, e);
+           request_prompt(body, r, e) && request_stops(arena, body, "stop", r, e) &&
+           read_logprobs(body, r, e) && read_max_tokens(body, &max_tokens, e) &&
+           field_bool(body, "echo", &r->echo, e) && request_format(arena, body, r, e) &&
+           read_prompts(m, arena, body, r, e) && fit(m, r, max_tokens, e);
 }

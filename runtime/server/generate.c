@@ -73,6 +73,7 @@ static bool engine_refused(Call *c, const Err *why) {
 static Job *submit_one(Call *c, uint32_t i, Err *e) {
     const ApiRequest *q = &c->req;
     const ApiPrompt *p = &q->prompts[i];
+    const bool echoed = q->echo && q->sampling.logprobs;
     Job *j = xmalloc(sizeof *j);
     *j = (Job){.call = c, .rules = rules_hold(c->rules), .prompt = i, .n_open = q->n};
     EngineRequest r = {.ids = (const int32_t *)p->ids,
@@ -82,8 +83,8 @@ static Job *submit_one(Call *c, uint32_t i, Err *e) {
                        .stop_ids = q->eos_ids,
                        .n_stop_ids = q->n_eos_ids,
                        .sampling = q->sampling,
-                       .prompt_logprobs = q->echo && q->sampling.logprobs,
-                       .prompt_top_logprobs = q->sampling.top_logprobs,
+                       .prompt_logprobs = q->prompt_logprobs || echoed,
+                       .prompt_top_logprobs = MAX(q->prompt_top, echoed ? q->sampling.top_logprobs : 0),
                        .salt = q->cache_salt,
                        .masks = c->rules ? rules_masks(c->rules, i) : NULL,
                        .deadline_s = c->server->o.request_s > 0 ? clock_s() + c->server->o.request_s : 0,
@@ -179,8 +180,11 @@ static void end_call(Call *c) {
 
 static void finish_call(Call *c) {
     sum_usage(c);
+    metrics_answered(c->server, c);
     for (uint32_t i = 0; i < c->reply.n_choices; i++)
         c->server->counters.finished[c->reply.choices[i].finish]++;
+    c->reply.prompt_s = c->first_s > 0 ? c->first_s - c->submitted_s : 0;
+    c->reply.predicted_s = c->first_s > 0 ? clock_s() - c->first_s : 0;
     reply_close(&c->reply, &c->doc);
     end_call(c);
 }
@@ -297,7 +301,7 @@ void generate_tick(Server *s, double now) {
             s->counters.stalled++;
             event_log("stalled", "%s: the client does not read", c->request_id);
             generate_cancel(c);
-            conn_kick(k, 0);
+            conn_kick(k, NULL);
         } else if (!c->stream_done && s->o.ping_s > 0 && now - c->last_event_s > s->o.ping_s) {
             ping(c, now);
         }

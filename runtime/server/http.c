@@ -20,8 +20,9 @@
 enum {
     STREAM_BLOCK = 4 << 10,
     PREPARING_MAX = 512,
-    BODIES_MAX = 64
-}; // bodies of the largest size that are held at once
+    BODIES_MAX = 64, // bodies of the largest size that are held at once
+    DRAIN_MAX = 1 << 20
+};
 static const double tick_s = 0.25, drain_notice_s = 0.05;
 
 // ---- calls -----------------------------------------------------------------------------------------------
@@ -63,16 +64,38 @@ static void conn_phase(Conn *k, ConnPhase phase) {
     k->since_s = clock_s();
 }
 
-void conn_kick(Conn *k, int status) {
-    static const char words[] = "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-    if (status) {
-        char text[160];
-        int n = snprintf(text, sizeof text, words, status,
-                         status == 408   ? "Request Timeout"
-                         : status == 413 ? "Content Too Large"
-                                         : "Service Unavailable");
-        (void)!send(k->fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
+static const char *status_words(int status) {
+    switch (status) {
+    case 408: return "Request Timeout";
+    case 413: return "Content Too Large";
+    case 414: return "URI Too Long";
+    case 431: return "Request Header Fields Too Large";
+    default: return "Service Unavailable";
     }
+}
+
+// Bytes that nobody read would reset the connection, and the answer with it.
+static void drain_socket(int fd) {
+    char junk[4096];
+    for (size_t n = 0; n < DRAIN_MAX && recv(fd, junk, sizeof junk, MSG_DONTWAIT) > 0;) n += sizeof junk;
+}
+
+void conn_kick(Conn *k, const ApiError *e) {
+    if (e && !k->gone) {
+        StrBuf body = {0}, all = {0};
+        const Call *c = k->call;
+        const bool anthropic = c && c->route && (c->route->flags & ANTHROPIC);
+        api_error_write(&body, e, anthropic ? API_STYLE_ANTHROPIC : API_STYLE_OPENAI,
+                        str_of(c ? c->request_id : ""));
+        buf_printf(&all,
+                   "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: application/json\r\n"
+                   "Content-Length: %zu\r\n\r\n%s\n",
+                   e->status, status_words(e->status), body.len + 1, buf_cstr(&body));
+        (void)!send(k->fd, all.ptr, all.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        buf_free(&body), buf_free(&all);
+        drain_socket(k->fd);
+    }
+    k->gone = true;
     shutdown(k->fd, SHUT_RDWR);
 }
 
@@ -135,14 +158,16 @@ static void on_connection(void *ctx, struct MHD_Connection *mhd, void **socket_c
         s->conns = k;
         s->n_conns++;
         s->counters.connections_total++;
-        struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLOUT | EPOLLET, .data.ptr = k};
+        struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET, .data.ptr = k};
         epoll_ctl(s->epoll, EPOLL_CTL_ADD, k->fd, &ev);
         *socket_context = k;
+        head_arrived(s, k);
         return;
     }
     Conn *k = *socket_context;
     if (!k) return;
     epoll_ctl(s->epoll, EPOLL_CTL_DEL, k->fd, NULL);
+    head_forget(s, k);
     if (k->prev) k->prev->next = k->next;
     if (k->next) k->next->prev = k->prev;
     if (s->conns == k) s->conns = k->next;
@@ -159,6 +184,7 @@ static void on_completed(void *ctx, struct MHD_Connection *mhd, void **con_cls,
     if (!c) return;
     *con_cls = NULL;
     c->conn->call = NULL;
+    head_begin(c->conn);
     conn_phase(c->conn, CONN_IDLE);
     if (how != MHD_REQUEST_TERMINATED_COMPLETED_OK && c->state == CALL_SENT && !c->stream_done)
         s->counters.cancelled++;
@@ -212,6 +238,7 @@ static void add_headers(const Call *c, struct MHD_Response *r) {
     if (c->streams && c->direct) header(r, "Transfer-Encoding", "chunked");
     if (c->status == 401) header(r, "WWW-Authenticate", "Bearer");
     if (c->allow) header(r, "Allow", c->allow);
+    cors_headers(c, r);
     if (c->retry_after_s) {
         char seconds[16];
         snprintf(seconds, sizeof seconds, "%u", c->retry_after_s);
@@ -247,13 +274,21 @@ static bool length_fits(Call *c) {
                      (unsigned long long)c->server->o.body_bytes_max);
 }
 
+static enum MHD_Result answer_preflight(Call *c) {
+    c->status = 200;
+    c->state = CALL_READY;
+    return send_call(c);
+}
+
 // The headers are there.
 static enum MHD_Result first_look(Call *c, const char *url, const char *method) {
     snprintf(c->method, sizeof c->method, "%s", method);
     c->headers_seen = true;
     set_request_id(c);
     c->route = route_find(c, url);
-    if (!route_guard(c) || !c->route || !length_fits(c)) return refuse(c);
+    if (!head_fits(c, url) || !route_guard(c)) return refuse(c);
+    if (cors_asks_first(c)) return cors_preflight(c) ? answer_preflight(c) : refuse(c);
+    if (!c->route || !length_fits(c)) return refuse(c);
     conn_phase(c->conn, CONN_BODY);
     return MHD_YES;
 }
@@ -265,10 +300,17 @@ static void drop_body(Call *c) {
 }
 
 // libmicrohttpd takes no response before the end of the body.
-static void refuse_body(Call *c, int status) {
+static void refuse_body(Call *c, bool large) {
     c->too_large = true;
-    c->status = status;
-    conn_kick(c->conn, status);
+    if (large)
+        api_error(&c->error, 413, "invalid_request_error", "request_too_large", NULL,
+                  "The body is too large; at most %llu bytes are taken.",
+                  (unsigned long long)c->server->o.body_bytes_max);
+    else
+        api_error(&c->error, 503, "unavailable_error", "server_overloaded", NULL,
+                  "Too many bodies are held; try again.");
+    c->status = c->error.status;
+    conn_kick(c->conn, &c->error);
     drop_body(c);
 }
 
@@ -277,9 +319,9 @@ static enum MHD_Result take_body(Call *c, const char *data, size_t *len) {
     if (c->too_large) {
         *len = 0;
     } else if (c->body.len + *len > s->o.body_bytes_max) {
-        refuse_body(c, 413);
+        refuse_body(c, true);
     } else if (s->body_bytes + *len > BODIES_MAX * s->o.body_bytes_max) {
-        refuse_body(c, 503);
+        refuse_body(c, false);
     } else {
         buf_add(&c->body, data, *len);
         c->body_counted += *len;
@@ -356,16 +398,37 @@ void conn_gone(Conn *k) {
     call_resume(c);
 }
 
-static void on_socket(Conn *k, uint32_t events) {
+static void on_socket(Server *s, Conn *k, uint32_t events) {
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         conn_gone(k);
     else if (k->call && k->call->streams && k->call->wire.len)
         stream_push(k->call);
+    if (events & EPOLLIN) head_arrived(s, k);
+}
+
+// Bad ones change nothing: nobody is to be locked out, or let in, by a typing error.
+static void read_keys_again(Server *s) {
+    Keys keys;
+    Err e;
+    Arena *a = xmalloc(sizeof *a);
+    *a = (Arena){0};
+    if (!keys_read(a, s->o.key_file, &keys, &e)) {
+        event_log("keys_kept", "SIGHUP: the keys stay as they were: %s", e.msg);
+        arena_free(a), free(a);
+        return;
+    }
+    if (s->keys_arena) arena_free(s->keys_arena), free(s->keys_arena);
+    s->keys = keys, s->keys_arena = a;
+    event_log("keys_read", "SIGHUP: %zu keys of %s", keys.n, s->o.key_file);
 }
 
 static void on_signal(Server *s) {
     struct signalfd_siginfo info;
     while (read(s->signals, &info, sizeof info) == sizeof info) {
+        if (info.ssi_signo == SIGHUP) {
+            read_keys_again(s);
+            continue;
+        }
         if (s->draining) {
             s->stopping = true;
             continue;
@@ -379,14 +442,23 @@ static void on_signal(Server *s) {
     }
 }
 
+static void kick_late(Conn *k, const char *what, double seconds) {
+    ApiError e;
+    api_error(&e, 408, "invalid_request_error", "request_timeout", NULL,
+              "The request's %s did not arrive within %g seconds.", what, seconds);
+    if (k->call) k->call->status = e.status;
+    conn_kick(k, &e);
+}
+
 static void conn_deadline(Server *s, Conn *k, double now) {
     double age = now - k->since_s;
+    if (k->gone) return;
     if (k->phase == CONN_HEADERS && age > s->o.header_s)
-        conn_kick(k, 408);
+        kick_late(k, "headers", s->o.header_s);
     else if (k->phase == CONN_BODY && age > s->o.body_s)
-        conn_kick(k, 408);
+        kick_late(k, "body", s->o.body_s);
     else if (k->phase == CONN_IDLE && (age > s->o.idle_s || (s->draining && age > drain_notice_s)))
-        conn_kick(k, 0);
+        conn_kick(k, NULL);
 }
 
 static void tick(Server *s) {
@@ -419,7 +491,7 @@ static void handle(Server *s, const struct epoll_event *ev) {
     else if (what == &s->daemon)
         s->mhd_due = true;
     else
-        on_socket(what, ev->events);
+        on_socket(s, what, ev->events);
 }
 
 // Nothing is owed to anybody any more.
@@ -455,6 +527,7 @@ static void run_daemon(Server *s) {
     bool due = s->mhd_due || (MHD_get_timeout(s->daemon, &ms) == MHD_YES && !ms);
     s->mhd_due = false;
     if (due) MHD_run(s->daemon);
+    if (s->arrived) heads_check(s);
 }
 
 int server_run(Server *s) {
@@ -483,22 +556,24 @@ static bool watch(Server *s, int fd, void *what, Err *e) {
     return epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &ev) == 0 || err_errno(e, E_SYSTEM, "cannot watch a file");
 }
 
-static sigset_t stop_signals(void) {
+// Without keys there is nothing to read again, and a terminal that is closed ends its server.
+static sigset_t own_signals(bool has_keys) {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    if (has_keys) sigaddset(&set, SIGHUP);
     return set;
 }
 
-void server_block_signals(void) {
-    sigset_t set = stop_signals();
+void server_block_signals(bool has_keys) {
+    sigset_t set = own_signals(has_keys);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
 
 static bool catch_signals(Server *s, Err *e) {
-    sigset_t set = stop_signals();
+    sigset_t set = own_signals(s->o.key_file != NULL);
     s->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     return s->signals >= 0 || err_errno(e, E_SYSTEM, "cannot catch signals");
 }
@@ -511,7 +586,7 @@ static bool start_daemon(Server *s, Err *e) {
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, s, MHD_OPTION_LISTEN_SOCKET,
         s->listener, MHD_OPTION_URI_LOG_CALLBACK, on_uri, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)s->o.header_bytes_max, MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->o.connections_max,
+        2 * (size_t)s->o.header_bytes_max, MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->o.connections_max,
         MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_END);
     return s->daemon || err_set(e, E_SYSTEM, "libmicrohttpd does not start");
 }
@@ -534,6 +609,8 @@ Server *server_new(Engine *engine, const ApiModel *model, const ServerOptions *o
     Server *s = xmalloc(sizeof *s);
     *s = (Server){.o = *o, .engine = engine, .model = model, .epoll = -1, .signals = -1, .listener = -1};
     s->started_s = clock_s();
+    s->keys = o->keys;
+    metrics_init(s);
     s->book = rule_book_new(model);
     if (open_parts(s, e)) return s;
     server_free(s);
@@ -566,6 +643,7 @@ void server_free(Server *s) {
     if (s->sink) generate_news(s);
     engine_sink_free(s->sink);
     rule_book_free(s->book);
+    if (s->keys_arena) arena_free(s->keys_arena), free(s->keys_arena);
     if (s->signals >= 0) close(s->signals);
     if (s->epoll >= 0) close(s->epoll);
     free(s);

@@ -42,6 +42,10 @@ struct Conn {
     ConnPhase phase;
     double since_s; // of the phase
     Call *call;
+    // head.c
+    Conn *next_arrived;
+    bool arrived;
+    uint64_t head_begin; // bytes of the connection before this request
 };
 
 typedef enum {
@@ -91,6 +95,7 @@ typedef struct {
     uint64_t rejected_busy, cancelled, stalled, unknown_fields;
     uint64_t finished[4]; // by ReplyFinish
     uint64_t connections_total;
+    EngineHistogram asked_n, asked_tokens, inference_s, preemptions; // of requests that were answered
 } HttpCounters;
 
 typedef struct Workers Workers;
@@ -107,9 +112,11 @@ struct Server {
     bool loopback, draining, stopping, dead, mhd_due;
     double drain_until_s, started_s, ticked_s;
     char url[256];
-    Conn *conns;
-    Call *running;       // all calls that the engine has
-    uint64_t body_bytes; // of all bodies that are held
+    Keys keys;
+    Arena *keys_arena;     // of keys that were read again; NULL: they are the options'
+    Conn *conns, *arrived; // arrived: those with news before their headers are whole
+    Call *running;         // all calls that the engine has
+    uint64_t body_bytes;   // of all bodies that are held
     uint32_t n_conns, n_running, n_preparing, n_orphans;
     HttpCounters counters;
     char unknown_names[64][48]; // of fields, each logged once
@@ -122,7 +129,21 @@ void call_suspend(Call *c);
 void call_ready(Call *c, int status); // doc is whole: send it
 void call_fail(Call *c);              // c->error is the answer
 void conn_gone(Conn *k);              // the peer left: what it waited for is cancelled
-void conn_kick(Conn *c, int status);  // closes, with a bare status if nothing was sent yet; 0: without
+void conn_kick(Conn *k,
+               const ApiError *e); // closes, with this error where nothing was sent yet; NULL: without
+
+// head.c
+bool head_fits(Call *c, const char *url); // False: c->error
+void head_begin(Conn *k);                 // the next request begins
+void head_arrived(Server *s, Conn *k);    // bytes may be there
+void heads_check(Server *s);              // after libmicrohttpd read: ends those that sent too much
+void head_forget(Server *s, Conn *k);     // the connection ends
+
+// cors.c
+const char *cors_origin(const Call *c); // what Access-Control-Allow-Origin says; NULL: nothing
+bool cors_asks_first(const Call *c);    // the call is a preflight
+bool cors_preflight(Call *c);           // False: c->error
+void cors_headers(const Call *c, struct MHD_Response *r);
 
 // stream.c
 void stream_push(Call *c);           // there is more in doc, or stream_done
@@ -149,5 +170,7 @@ Call *workers_next(Workers *w); // done, in any order; NULL: none
 
 void access_log(const Call *c, enum MHD_RequestTerminationCode how);
 void event_log(const char *event, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void metrics_init(Server *s);
+void metrics_answered(Server *s, const Call *c); // its usage is summed
 void metrics_write(Server *s, StrBuf *out);
 #endif

@@ -31,28 +31,50 @@ static void flush(Blocks *b, Str role) {
 static bool tool_use(Blocks *b, const Json *block, const char *where, ApiError *e) {
     const Json *name = json_get(block, "name"), *input = json_get(block, "input"),
                *id = json_get(block, "id");
-    if (!json_is(name, JSON_STRING)) return field_wrong(e, where, "a tool_use with a string `name`", name);
+    if (!json_is(name, JSON_STRING) || !name->s.len)
+        return field_wrong(e, where, "a tool_use with a string `name`, not empty", name);
+    if (!json_is(id, JSON_STRING) || !id->s.len)
+        return field_wrong(e, where, "a tool_use with a string `id`, not empty", id);
     if (!json_is(input, JSON_OBJECT))
         return field_wrong(e, where, "a tool_use with an object `input`", input);
     JsonObjectBuild f = {.arena = b->arena}, call = {.arena = b->arena};
     put(&f, "name", *name);
     put(&f, "arguments", *input);
-    if (json_is(id, JSON_STRING)) put(&call, "id", *id);
+    put(&call, "id", *id);
     put(&call, "type", json_of_str(STR("function")));
     put(&call, "function", json_built(&f));
     json_append(&b->calls, json_built(&call));
     return true;
 }
 
+// Blocks of a result stand on lines of their own.
+static bool result_text(Arena *a, const Json *content, const char *where, Str *out, ApiError *e) {
+    StrBuf b = {0};
+    bool ok = true;
+    if (!json_is(content, JSON_ARRAY)) return request_content(a, content, where, out, e);
+    for (uint32_t i = 0; ok && i < content->n; i++) {
+        Str text;
+        Json one = {.kind = JSON_ARRAY, .n = 1, .items = &content->items[i]};
+        ok = request_content(a, &one, where, &text, e);
+        if (ok && i) buf_putc(&b, '\n');
+        if (ok) buf_str(&b, text);
+    }
+    if (ok) *out = str_dup(a, buf_view(&b));
+    buf_free(&b);
+    return ok;
+}
+
 static bool tool_result(Blocks *b, const Json *block, const char *where, ApiError *e) {
     Str text;
     const Json *id = json_get(block, "tool_use_id");
-    if (!request_content(b->arena, json_get(block, "content"), where, &text, e)) return false;
+    if (!json_is(id, JSON_STRING) || !id->s.len)
+        return field_wrong(e, where, "a tool_result with a string `tool_use_id`, not empty", id);
+    if (!result_text(b->arena, json_get(block, "content"), where, &text, e)) return false;
     flush(b, STR("user"));
     JsonObjectBuild m = {.arena = b->arena};
     put(&m, "role", json_of_str(STR("tool")));
     put(&m, "content", json_of_str(text));
-    if (json_is(id, JSON_STRING)) put(&m, "tool_call_id", *id);
+    put(&m, "tool_call_id", *id);
     json_append(&b->out, json_built(&m));
     return true;
 }
@@ -68,11 +90,18 @@ static bool one_block(Blocks *b, const Json *block, bool assistant, const char *
         return true;
     }
     if (assistant && str_is(type, "thinking")) {
-        if (!field_str(block, "thinking", &text, e)) return false;
+        const Json *thinking = json_get(block, "thinking");
+        if (!json_is(thinking, JSON_STRING))
+            return field_wrong(e, where, "a thinking block with a string `thinking`", thinking);
+        text = thinking->s;
         buf_str(&b->reasoning, text);
         return true;
     }
-    if (assistant && str_is(type, "redacted_thinking")) return true;
+    if (assistant && str_is(type, "redacted_thinking")) {
+        const Json *data = json_get(block, "data");
+        return (json_is(data, JSON_STRING) && data->s.len) ||
+               field_wrong(e, where, "a redacted_thinking with a string `data`, not empty", data);
+    }
     if (assistant && str_is(type, "tool_use")) return tool_use(b, block, where, e);
     if (!assistant && str_is(type, "tool_result")) return tool_result(b, block, where, e);
     return api_unsupported(e, where, "`%s` has a block of type \"%.*s\", which this model does not read",
@@ -100,10 +129,22 @@ static bool one_message(Blocks *b, const Json *m, uint32_t i, ApiError *e) {
     return true;
 }
 
+// Claude Code's first block changes with every request: no prompt would be found in the cache.
+static bool is_billing(const Json *block) {
+    const Json *text = json_get(block, "text");
+    return json_is(text, JSON_STRING) && str_starts(text->s, STR("x-anthropic-billing-header"));
+}
+
 static bool read_system(Blocks *b, const Json *body, ApiError *e) {
-    Str text;
-    if (!request_content(b->arena, json_get(body, "system"), "system", &text, e)) return false;
-    buf_str(&b->text, text);
+    const Json *system = json_get(body, "system");
+    const bool list = json_is(system, JSON_ARRAY);
+    for (uint32_t i = 0; i < (list ? system->n : 1u); i++) {
+        Str text;
+        Json one = {.kind = JSON_ARRAY, .n = 1, .items = list ? &system->items[i] : NULL};
+        if (list && is_billing(&system->items[i])) continue;
+        if (!request_content(b->arena, list ? &one : system, "system", &text, e)) return false;
+        buf_str(&b->text, text);
+    }
     flush(b, STR("system"));
     return true;
 }
@@ -168,6 +209,14 @@ static bool read_choice(Arena *a, const Json *body, ApiRequest *r, ApiError *e) 
     return request_tool_choice(&j, r, e);
 }
 
+// An answer that the client began is gone on with.
+static bool ends_with_answer(const Json *body) {
+    const Json *list = json_get(body, "messages");
+    if (!json_is(list, JSON_ARRAY) || !list->n) return false;
+    const Json *role = json_get(&list->items[list->n - 1], "role");
+    return json_is(role, JSON_STRING) && str_is(role->s, "assistant");
+}
+
 static bool read_thinking(Arena *a, const Json *body, ApiRequest *r, ApiError *e) {
     const Json *t, *own;
     Str type = {0};
@@ -175,7 +224,8 @@ static bool read_thinking(Arena *a, const Json *body, ApiRequest *r, ApiError *e
     if (!field_object(body, "thinking", &t, e) || !field_object(body, "chat_template_kwargs", &own, e))
         return false;
     if (t && !field_str(t, "type", &type, e)) return false;
-    put(&k, "add_generation_prompt", json_of_bool(true));
+    put(&k, "add_generation_prompt", json_of_bool(!ends_with_answer(body)));
+    if (ends_with_answer(body)) put(&k, "continue_final_message", json_of_bool(true));
     // who does not ask for thinking does not get it: clients would not know what to do with the block
     put(&k, "enable_thinking", json_of_bool(str_is(type, "enabled") || str_is(type, "adaptive")));
     for (uint32_t i = 0; own && i < own->n; i++) json_put(&k, own->members[i].key, own->members[i].value);

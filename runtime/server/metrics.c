@@ -57,6 +57,37 @@ static void labelled(Writer *w, const char *space, const char *name, const char 
                label, value, v);
 }
 
+// ---- of requests ------------------------------------------------------------------------------------------
+
+void metrics_init(Server *s) {
+    static const double few[] = {1, 2, 5, 10, 20},
+                        sizes[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5},
+                        seconds[] = {0.3, 0.5, 0.8, 1,  1.5, 2,   2.5, 5,   10, 15,
+                                     20,  30,  40,  50, 60,  120, 240, 480, 960},
+                        times[] = {0, 1, 2, 5, 10};
+    HttpCounters *c = &s->counters;
+    c->asked_n = (EngineHistogram){.bounds = few, .n_bounds = COUNT_OF(few)};
+    c->asked_tokens = (EngineHistogram){.bounds = sizes, .n_bounds = COUNT_OF(sizes)};
+    c->inference_s = (EngineHistogram){.bounds = seconds, .n_bounds = COUNT_OF(seconds)};
+    c->preemptions = (EngineHistogram){.bounds = times, .n_bounds = COUNT_OF(times)};
+}
+
+static void observe(EngineHistogram *h, double v) {
+    uint32_t i = 0;
+    while (i < h->n_bounds && v > h->bounds[i]) i++;
+    h->counts[i]++;
+    h->count++;
+    h->sum += v;
+}
+
+void metrics_answered(Server *s, const Call *c) {
+    HttpCounters *to = &s->counters;
+    observe(&to->asked_n, c->req.n);
+    observe(&to->asked_tokens, c->req.max_tokens);
+    observe(&to->preemptions, c->usage.preemptions);
+    if (c->usage.admitted_s > 0) observe(&to->inference_s, MAX(clock_s() - c->usage.admitted_s, 0));
+}
+
 static void finished(Writer *w, const Server *s, const char *space) {
     static const char *const names[] = {"", "stop", "length", "tool_calls"};
     head(w, space, "request_success_total", "counter", "Answers that ended, by reason.");
@@ -92,6 +123,13 @@ static void cache_info(Writer *w, const EngineStats *st) {
     }
 }
 
+static void waiting_by_reason(Writer *w, const EngineStats *st) {
+    static const char name[] = "num_requests_waiting_by_reason";
+    head(w, "vllm", name, "gauge", "Requests that wait, for a slot or for pages again.");
+    labelled(w, "vllm", name, "reason", "capacity", st->waiting);
+    labelled(w, "vllm", name, "reason", "deferred", st->waiting_preempted);
+}
+
 // Names that older routers still read.
 static void old_names(Writer *w, const EngineStats *st) {
     double rate =
@@ -103,6 +141,25 @@ static void old_names(Writer *w, const EngineStats *st) {
            (double)st->prefix_queried_tokens);
     number(w, "vllm", "gpu_prefix_cache_hits_total", "counter", "Prompt tokens found.",
            (double)st->prefix_hit_tokens);
+}
+
+// What dashboards of llama-server read.
+static void llama_names(Writer *w, const EngineStats *st) {
+    const double asked = (double)st->prefix_queried_tokens, cached = (double)st->prefix_hit_tokens;
+    number(w, "llamacpp", "prompt_tokens_total", "counter", "Prompt tokens that were computed.",
+           (double)st->computed_prompt_tokens);
+    number(w, "llamacpp", "prompt_tokens_cache_total", "counter", "Prompt tokens found in the cache.",
+           cached);
+    number(w, "llamacpp", "prompt_cache_hit_ratio", "gauge", "Part of prompt tokens found in the cache.",
+           asked > 0 ? cached / asked : 0);
+    number(w, "llamacpp", "prompt_seconds_total", "counter", "Seconds of prompts.", st->prefill_s.sum);
+    number(w, "llamacpp", "tokens_predicted_total", "counter", "Tokens generated.",
+           (double)st->generated_tokens);
+    number(w, "llamacpp", "tokens_predicted_seconds_total", "counter", "Seconds of answers.",
+           st->decode_s.sum);
+    number(w, "llamacpp", "n_decode_total", "counter", "Steps of the engine.", (double)st->steps);
+    number(w, "llamacpp", "requests_processing", "gauge", "Sequences in the batch.", st->running);
+    number(w, "llamacpp", "requests_deferred", "gauge", "Requests that wait for a slot.", st->waiting);
 }
 
 void metrics_write(Server *s, StrBuf *out) {
@@ -125,6 +182,8 @@ void metrics_write(Server *s, StrBuf *out) {
     finished(&w, s, "vllm");
     responses(&w, s);
     cache_info(&w, &st);
+    waiting_by_reason(&w, &st);
     old_names(&w, &st);
+    llama_names(&w, &st);
     buf_free(&w.label);
 }

@@ -133,13 +133,17 @@ bool reply_news(Reply *r, ReplyChoice *c, const EngineNews *news, StrBuf *out) {
         c->finish = finish_of(c, news->end);
         if (c->answer.stopped) c->stop_string = c->answer.stop.strings[c->answer.stop.which];
     }
-    flush_run(c); // tells the usage so far, of which this choice is not yet a part
+    // The end of a completion has the last text; other ends have none. The usage so far is without this
+    // choice.
+    bool kept = ends && r->req->stream && r->req->kind == API_COMPLETIONS;
+    if (!kept) flush_run(c);
     if (ends) {
         r->usage.tokens += c->n_tokens;
         r->usage.reasoning_tokens += c->answer.n_reasoning_tokens;
         c->over = true;
         r->n_over++;
         if (r->req->stream) r->form->choice_end(r, c, out);
+        c->run.len = 0;
     }
     return !(c->cancelled && !before && news->end == ENGINE_RUNNING);
 }
@@ -171,6 +175,27 @@ void reply_usage(StrBuf *out, const ReplyUsage *u) {
                "{\"reasoning_tokens\": %llu}}",
                (ull)u->prompt_tokens, (ull)u->tokens, (ull)(u->prompt_tokens + u->tokens),
                (ull)u->cached_tokens, (ull)u->reasoning_tokens);
+}
+
+void reply_fingerprint(const Reply *r, StrBuf *out) {
+    reply_key(out, "system_fingerprint");
+    if (r->model->fingerprint)
+        json_write_string(out, str_of(r->model->fingerprint));
+    else
+        buf_puts(out, "null");
+}
+
+void reply_timings(const Reply *r, StrBuf *out) {
+    const ReplyUsage *u = &r->usage;
+    const double n = (double)(u->prompt_tokens - u->cached_tokens), m = (double)u->tokens;
+    if (!r->req->timings) return;
+    buf_printf(out,
+               ", \"timings\": {\"cache_n\": %llu, \"prompt_n\": %.0f, \"prompt_ms\": %.3f, "
+               "\"prompt_per_second\": %.3f, \"predicted_n\": %.0f, \"predicted_ms\": %.3f, "
+               "\"predicted_per_second\": %.3f}",
+               (unsigned long long)u->cached_tokens, n, r->prompt_s * 1e3,
+               r->prompt_s > 0 ? n / r->prompt_s : 0, m, r->predicted_s * 1e3,
+               r->predicted_s > 0 ? m / r->predicted_s : 0);
 }
 
 void reply_ids(StrBuf *out, const int32_t *ids, uint32_t n) {

@@ -30,7 +30,7 @@ typedef struct {
     uint32_t n_tokens;          // for usage: stop id included
     uint32_t text_offset;       // completions: characters before the next token
     uint32_t block;             // messages, responses: index of the open block
-    bool open, block_open, cancelled, over;
+    bool open, block_open, cancelled, over, told_prompt;
     PartKind block_kind;
     ReplyFinish finish;
     Str stop_string; // that ended it
@@ -63,8 +63,9 @@ struct Reply {
     bool gathers; // keeps all text: not streamed, or the API repeats it at the end
     StrBuf *out;  // where parts go now
     ReplyUsage usage;
+    double prompt_s, predicted_s;             // set before reply_close
     uint32_t sequence;                        // responses: number of the next event
-    const LogprobRow *const *prompt_logprobs; // [n_prompts]; completions with echo and logprobs
+    const LogprobRow *const *prompt_logprobs; // [n_prompts]; with prompt_logprobs, or echo and logprobs
 };
 
 // Everything that is referred to must outlive the reply, which lives in `arena` but for its buffers.
@@ -88,11 +89,15 @@ const char *reply_finish_name(const ReplyChoice *c);                // "stop", "
 void reply_key(StrBuf *out, const char *key);                       // , "key":
 void reply_usage(StrBuf *out, const ReplyUsage *u);                 // OpenAI's object
 void reply_openai_failed(Reply *r, const ApiError *e, StrBuf *out); // the last event of chat and completions
+void reply_fingerprint(const Reply *r, StrBuf *out);                // , "system_fingerprint":
+void reply_timings(const Reply *r, StrBuf *out); // llama-server's, where they were asked for
 void reply_ids(StrBuf *out, const int32_t *ids, uint32_t n);
 void reply_call_id(const Reply *r, uint32_t choice, uint32_t call, char out[40]);
 void reply_stop_reason(const ReplyChoice *c, StrBuf *out); // the string or id that ended it, or null
 // "logprobs" of chat for ids [first, first + n) of the choice: the object.
 void reply_chat_logprobs(const ReplyChoice *c, uint32_t first, uint32_t n, StrBuf *out);
+// , "prompt_logprobs": those of the prompt, by id, where they were asked for.
+void reply_prompt_logprobs(const Reply *r, uint32_t prompt, StrBuf *out);
 // "logprobs" of completions for the same; echo: behind those of the prompt.
 void reply_completion_logprobs(ReplyChoice *c, uint32_t first, uint32_t n, bool echo, StrBuf *out);
 #endif

@@ -5,13 +5,21 @@ static void head(const Reply *r, const char *object, StrBuf *out) {
     buf_printf(out, "{\"id\": \"%s\", \"object\": \"%s\", \"created\": %lld, \"model\": ", r->id, object,
                (long long)r->created);
     json_write_string(out, r->req->model);
-    buf_puts(out, ", \"system_fingerprint\": null");
+    reply_fingerprint(r, out);
 }
 
 static void chunk_begin(const Reply *r, uint32_t index, StrBuf *out) {
     buf_puts(out, "data: ");
     head(r, "chat.completion.chunk", out);
     buf_printf(out, ", \"choices\": [{\"index\": %u, \"delta\": {", index);
+}
+
+// With the first chunk, and with the whole.
+static void prompt_ids(Reply *r, StrBuf *out) {
+    if (!r->req->return_ids || r->choices[0].told_prompt) return;
+    r->choices[0].told_prompt = true;
+    reply_key(out, "prompt_token_ids");
+    reply_ids(out, (const int32_t *)r->req->prompts[0].ids, r->req->prompts[0].n);
 }
 
 static void chunk_end(Reply *r, ReplyChoice *c, bool last, StrBuf *out) {
@@ -23,7 +31,7 @@ static void chunk_end(Reply *r, ReplyChoice *c, bool last, StrBuf *out) {
         buf_puts(out, "null");
     if (r->req->return_ids) {
         reply_key(out, "token_ids");
-        reply_ids(out, c->ids + c->n_told, c->n_ids - c->n_told);
+        reply_ids(out, c->ids ? c->ids + c->n_told : NULL, c->n_ids - c->n_told);
     }
     c->n_told = c->n_ids;
     if (last) {
@@ -33,6 +41,7 @@ static void chunk_end(Reply *r, ReplyChoice *c, bool last, StrBuf *out) {
         buf_puts(out, ", \"finish_reason\": null");
     }
     buf_puts(out, "}]");
+    prompt_ids(r, out);
     if (r->req->usage_in_each) {
         ReplyUsage u = r->usage;
         if (!c->over) u.tokens += c->n_tokens;
@@ -45,7 +54,8 @@ static void chunk_end(Reply *r, ReplyChoice *c, bool last, StrBuf *out) {
 static void begin(Reply *r, StrBuf *out) {
     for (uint32_t i = 0; i < r->n_choices; i++) {
         chunk_begin(r, i, out);
-        buf_puts(out, "\"role\": \"assistant\", \"content\": \"\"");
+        buf_puts(out, "\"role\": \"assistant\", \"content\": ");
+        json_write_string(out, r->req->echoed);
         chunk_end(r, &r->choices[i], false, out);
     }
 }
@@ -81,7 +91,7 @@ static void delta(const Reply *r, const ReplyChoice *c, PartKind kind, Str text,
 }
 
 static void part(Reply *r, ReplyChoice *c, PartKind kind, Str text, StrBuf *out) {
-    if (kind == PART_CALL_END) return;
+    if (kind == PART_CALL_END || (kind == PART_REASONING && r->req->hide_reasoning)) return;
     chunk_begin(r, c->index, out);
     delta(r, c, kind, text, out);
     chunk_end(r, c, false, out);
@@ -98,6 +108,7 @@ static void end(Reply *r, StrBuf *out) {
         head(r, "chat.completion.chunk", out);
         buf_puts(out, ", \"choices\": [], \"usage\": ");
         reply_usage(out, &r->usage);
+        reply_timings(r, out);
         buf_puts(out, "}\n\n");
     }
     buf_puts(out, "data: [DONE]\n\n");
@@ -117,14 +128,22 @@ static void calls(const ReplyChoice *c, StrBuf *out) {
     buf_putc(out, ']');
 }
 
+static void content(const ReplyChoice *c, StrBuf *out) {
+    StrBuf text = {0};
+    buf_str(&text, c->reply->req->echoed);
+    buf_str(&text, buf_view(&c->text));
+    json_write_string(out, buf_view(&text));
+    buf_free(&text);
+}
+
 static void message(const ReplyChoice *c, StrBuf *out) {
     buf_puts(out, "{\"role\": \"assistant\", \"content\": ");
     if (!c->text.len && c->n_calls)
         buf_puts(out, "null");
     else
-        json_write_string(out, buf_view(&c->text));
+        content(c, out);
     buf_puts(out, ", \"refusal\": null");
-    if (c->reasoning.len) {
+    if (c->reasoning.len && !c->reply->req->hide_reasoning) {
         reply_key(out, "reasoning_content");
         json_write_string(out, buf_view(&c->reasoning));
         reply_key(out, "reasoning");
@@ -156,10 +175,9 @@ static void whole(Reply *r, StrBuf *out) {
     }
     buf_puts(out, "], \"usage\": ");
     reply_usage(out, &r->usage);
-    if (r->req->return_ids) {
-        reply_key(out, "prompt_token_ids");
-        reply_ids(out, (const int32_t *)r->req->prompts[0].ids, r->req->prompts[0].n);
-    }
+    reply_timings(r, out);
+    reply_prompt_logprobs(r, 0, out);
+    prompt_ids(r, out);
     buf_puts(out, "}");
 }
 

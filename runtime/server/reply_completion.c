@@ -5,7 +5,7 @@ static void head(const Reply *r, StrBuf *out) {
     buf_printf(out, "{\"id\": \"%s\", \"object\": \"text_completion\", \"created\": %lld, \"model\": ", r->id,
                (long long)r->created);
     json_write_string(out, r->req->model);
-    buf_puts(out, ", \"system_fingerprint\": null");
+    reply_fingerprint(r, out);
 }
 
 static void prompt_text(const Reply *r, const ReplyChoice *c, StrBuf *out) {
@@ -26,8 +26,14 @@ static void choice(Reply *r, ReplyChoice *c, Str text, uint32_t first, bool echo
         buf_puts(out, "null");
     if (r->req->return_ids) {
         reply_key(out, "token_ids");
-        reply_ids(out, c->ids + first, c->n_ids - first);
+        reply_ids(out, c->ids ? c->ids + first : NULL, c->n_ids - first);
     }
+    if (r->req->return_ids && !c->told_prompt) {
+        reply_key(out, "prompt_token_ids");
+        reply_ids(out, (const int32_t *)r->req->prompts[c->prompt].ids, r->req->prompts[c->prompt].n);
+    }
+    c->told_prompt = true;
+    if (!r->req->stream) reply_prompt_logprobs(r, c->prompt, out);
     c->n_told = c->n_ids;
     if (c->over) {
         buf_printf(out, ", \"finish_reason\": \"%s\", \"stop_reason\": ", reply_finish_name(c));
@@ -77,7 +83,7 @@ static void part(Reply *r, ReplyChoice *c, PartKind kind, Str text, StrBuf *out)
 
 static void choice_end(Reply *r, ReplyChoice *c, StrBuf *out) {
     echo_prompt(r, c, out);
-    event(r, c, STR(""), false, out);
+    event(r, c, buf_view(&c->run), false, out);
 }
 
 static void end(Reply *r, StrBuf *out) {
@@ -86,6 +92,7 @@ static void end(Reply *r, StrBuf *out) {
         head(r, out);
         buf_puts(out, ", \"choices\": [], \"usage\": ");
         reply_usage(out, &r->usage);
+        reply_timings(r, out);
         buf_puts(out, "}\n\n");
     }
     buf_puts(out, "data: [DONE]\n\n");
@@ -105,6 +112,7 @@ static void whole(Reply *r, StrBuf *out) {
     }
     buf_puts(out, "], \"usage\": ");
     reply_usage(out, &r->usage);
+    reply_timings(r, out);
     buf_putc(out, '}');
 }
 

@@ -43,8 +43,17 @@ static void begin(Reply *r, StrBuf *out) {
     event_end(out);
 }
 
+static void delta(const ReplyChoice *c, const char *type, const char *key, Str text, StrBuf *out) {
+    event(out, "content_block_delta");
+    buf_printf(out, ", \"index\": %u, \"delta\": {\"type\": \"%s\", \"%s\": ", c->block, type, key);
+    json_write_string(out, text);
+    buf_putc(out, '}');
+    event_end(out);
+}
+
 static void block_stop(ReplyChoice *c, StrBuf *out) {
     if (!c->block_open) return;
+    if (c->block_kind == PART_REASONING) delta(c, "signature_delta", "signature", STR(""), out);
     c->block_open = false;
     event(out, "content_block_stop");
     buf_printf(out, ", \"index\": %u", c->block++);
@@ -67,14 +76,6 @@ static void block_start(Reply *r, ReplyChoice *c, PartKind kind, Str name, StrBu
         json_write_string(out, name);
         buf_puts(out, ", \"input\": {}}");
     }
-    event_end(out);
-}
-
-static void delta(const ReplyChoice *c, const char *type, const char *key, Str text, StrBuf *out) {
-    event(out, "content_block_delta");
-    buf_printf(out, ", \"index\": %u, \"delta\": {\"type\": \"%s\", \"%s\": ", c->block, type, key);
-    json_write_string(out, text);
-    buf_putc(out, '}');
     event_end(out);
 }
 

@@ -34,6 +34,7 @@ typedef struct {
     Sampling defaults;            // of a request that says nothing
     uint32_t n_max;               // choices of one request
     int64_t created;              // Unix seconds
+    const char *fingerprint;      // of program and artifact: equal ones answer equal seeds alike; NULL: none
 } ApiModel;
 
 // Finds out has_tools and has_thinking from what the template does with a probe. Needs tok and chat.
@@ -84,7 +85,11 @@ typedef struct {
     Str cache_salt, user_id;
     int32_t priority;
     bool stream, include_usage, usage_in_each, include_stop, skip_special, echo, return_ids, prompt_logprobs;
-    bool has_seed;
+    bool ids_as_tokens;  // log probabilities name ids, not texts
+    uint32_t prompt_top; // with prompt_logprobs
+    uint32_t cut;        // tokens that are left of a longer prompt; 0: all; UINT32_MAX: what fits
+    bool cut_end;        // its end goes, not its begin
+    bool has_seed, timings, hide_reasoning;
     // chat
     const Json *messages, *tools_json, *kwargs; // what the template gets
     const ApiTool *tools;
@@ -94,6 +99,7 @@ typedef struct {
     bool parallel_tools;
     bool thinks;      // <think> may come
     bool in_thinking; // the prompt opened it
+    Str echoed;       // the message that is continued, to be told again
     ApiFormat format;
     // for metrics: fields that no API of ours knows
     const Str *unknown;
@@ -120,7 +126,12 @@ const Json *api_parse_body(Arena *arena, Str body, ApiError *e);
 bool request_model(const ApiModel *m, const Json *body, ApiRequest *r, ApiError *e); // 404 for another model
 // Everything that says how to sample; r->sampling begins with the model's defaults.
 bool request_sampling(const ApiModel *m, Arena *a, const Json *body, ApiRequest *r, ApiError *e);
+bool request_bias(const ApiModel *m, Arena *a, const Json *body, Sampling *s, ApiError *e);
 bool request_stream(const Json *body, ApiRequest *r, ApiError *e);
+// prompt_logprobs, truncate_prompt_tokens; after request_stream.
+bool request_prompt(const Json *body, ApiRequest *r, ApiError *e);
+// Shortens a prompt as r->cut says, so that max_tokens fit.
+void request_cut(const ApiModel *m, const ApiRequest *r, uint32_t max_tokens, ApiPrompt *p);
 bool request_stops(Arena *a, const Json *body, const char *name, ApiRequest *r, ApiError *e);
 bool request_format(Arena *a, const Json *body, ApiRequest *r, ApiError *e);
 // Fields that are known and do nothing here: neutral values pass, others are refused.
@@ -137,6 +148,9 @@ bool request_content(Arena *a, const Json *content, const char *name, Str *out, 
 // UINT32_MAX: all that is left. `param` is blamed for a prompt that is too long.
 bool request_render(const ApiModel *m, Arena *a, ApiRequest *r, uint32_t max_tokens, const char *param,
                     ApiError *e);
+// The same for a prompt that the client rendered and encoded.
+bool request_rendered(const ApiModel *m, Arena *a, const Json *ids, ApiRequest *r, uint32_t max_tokens,
+                      const char *param, ApiError *e);
 bool request_fit(const ApiModel *m, uint32_t n_prompt, uint32_t max_tokens, const char *param, uint32_t *out,
                  ApiError *e);
 bool request_ids(const ApiModel *m, Arena *a, const Json *list, const char *name, ApiPrompt *out,

@@ -315,6 +315,30 @@ static bool render(const ApiModel *m, Arena *a, ApiRequest *r, const char *param
     return ok;
 }
 
+static bool check_prompt(const ApiModel *m, ApiRequest *r, ApiPrompt *p, uint32_t max_tokens,
+                         const char *param, ApiError *e) {
+    for (uint32_t i = 0; i < p->n; i++)
+        if (p->ids[i] >= m->vocab)
+            return api_invalid(e, param, "the prompt has token %u, which the model does not have", p->ids[i]);
+    if (!p->n) return api_invalid(e, param, "the prompt has no tokens");
+    request_cut(m, r, max_tokens, p);
+    r->prompts = p, r->n_prompts = 1;
+    return request_fit(m, p->n, max_tokens, param, &r->max_tokens, e);
+}
+
+bool request_rendered(const ApiModel *m, Arena *a, const Json *ids, ApiRequest *r, uint32_t max_tokens,
+                      const char *param, ApiError *e) {
+    ApiPrompt *p = ARENA_NEW(a, ApiPrompt);
+    StrBuf text = {0};
+    if (!json_is(ids, JSON_ARRAY)) return field_wrong(e, param, "a list of token ids", ids);
+    if (!request_ids(m, a, ids, param, p, e)) return false;
+    tokenizer_decode(m->tok, p->ids, p->n, false, &text);
+    r->in_thinking = m->has_thinking && ends_inside_thinking(buf_view(&text));
+    r->thinks = m->has_thinking && !ends_behind_thinking(buf_view(&text));
+    buf_free(&text);
+    return check_prompt(m, r, p, max_tokens, param, e);
+}
+
 bool request_render(const ApiModel *m, Arena *a, ApiRequest *r, uint32_t max_tokens, const char *param,
                     ApiError *e) {
     ApiPrompt *p = ARENA_NEW(a, ApiPrompt);
@@ -322,13 +346,7 @@ bool request_render(const ApiModel *m, Arena *a, ApiRequest *r, uint32_t max_tok
         return api_unsupported(e, param,
                                "the model `" STR_FMT "` has no chat template: /v1/completions completes text",
                                STR_ARG(m->name));
-    if (!render(m, a, r, param, p, e)) return false;
-    for (uint32_t i = 0; i < p->n; i++)
-        if (p->ids[i] >= m->vocab)
-            return api_invalid(e, param, "the prompt has token %u, which the model does not have", p->ids[i]);
-    if (!p->n) return api_invalid(e, param, "the prompt has no tokens");
-    r->prompts = p, r->n_prompts = 1;
-    return request_fit(m, p->n, max_tokens, param, &r->max_tokens, e);
+    return render(m, a, r, param, p, e) && check_prompt(m, r, p, max_tokens, param, e);
 }
 
 // ---- what the template knows -----------------------------------------------------------------------------

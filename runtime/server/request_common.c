@@ -82,43 +82,6 @@ bool request_model(const ApiModel *m, const Json *body, ApiRequest *r, ApiError 
 
 // ---- sampling --------------------------------------------------------------------------------------------
 
-static int by_id(const void *a, const void *b) {
-    const TokenBias *x = a, *y = b;
-    return (x->id > y->id) - (x->id < y->id);
-}
-
-static bool one_bias(const ApiModel *m, const JsonMember *member, TokenBias *out, ApiError *e) {
-    uint64_t id;
-    const Json *v = &member->value;
-    if (!str_to_u64(member->key, &id) || id >= m->vocab)
-        return api_invalid(e, "logit_bias", "`logit_bias`: \"%.*s\" is no token id below %u",
-                           (int)MIN(member->key.len, 40u), member->key.ptr, m->vocab);
-    if ((v->kind != JSON_INT && v->kind != JSON_REAL) || !(json_number(v) >= -100 && json_number(v) <= 100))
-        return api_invalid(e, "logit_bias",
-                           "`logit_bias`: the bias of token %llu must be a number from -100 to 100",
-                           (unsigned long long)id);
-    *out = (TokenBias){(int32_t)id, (float)json_number(v)};
-    return true;
-}
-
-static bool read_bias(const ApiModel *m, Arena *a, const Json *body, Sampling *s, ApiError *e) {
-    const Json *map;
-    if (!field_object(body, "logit_bias", &map, e)) return false;
-    if (!map) return true;
-    if (map->n > BIAS_MAX)
-        return api_invalid(e, "logit_bias", "`logit_bias` has %u entries; at most %d are possible", map->n,
-                           BIAS_MAX);
-    TokenBias *bias = ARENA_ARRAY(a, TokenBias, map->n);
-    for (uint32_t i = 0; i < map->n; i++)
-        if (!one_bias(m, &map->members[i], &bias[i], e)) return false;
-    qsort(bias, map->n, sizeof *bias, by_id);
-    for (uint32_t i = 1; i < map->n; i++)
-        if (bias[i].id == bias[i - 1].id)
-            return api_invalid(e, "logit_bias", "`logit_bias` names token %d twice", bias[i].id);
-    s->bias = bias, s->n_bias = map->n;
-    return true;
-}
-
 static bool read_top_k(const Json *body, Sampling *s, ApiError *e) {
     int64_t v = s->top_k;
     if (!field_int(body, "top_k", -1, INT32_MAX, &v, e)) return false;
@@ -145,9 +108,11 @@ static bool read_stop_ids(const ApiModel *m, Arena *a, const Json *body, ApiRequ
     for (uint32_t i = 0; i < n_model; i++) ids[i] = m->eos_ids[i];
     for (uint32_t i = 0; list && i < list->n; i++) {
         const Json *j = &list->items[i];
-        if (j->kind != JSON_INT || j->big || j->i < 0 || j->i >= m->vocab)
-            return api_invalid(e, "stop_token_ids", "`stop_token_ids[%u]` must be a token id below %u", i,
-                               m->vocab);
+        if (j->kind != JSON_INT || j->big) return field_wrong(e, "stop_token_ids", "a list of token ids", j);
+        if (j->i < 0 || j->i >= m->vocab)
+            return api_invalid(e, "stop_token_ids",
+                               "`stop_token_ids[%u]` must be a token id below %u, not %lld", i, m->vocab,
+                               (long long)j->i);
         ids[n_model + i] = (int32_t)j->i;
     }
     r->eos_ids = ids, r->n_model_eos = n_model, r->n_eos_ids = n_model + (list ? list->n : 0);
@@ -166,10 +131,11 @@ bool request_sampling(const ApiModel *m, Arena *a, const Json *body, ApiRequest 
               field_real(body, "frequency_penalty", -2, 2, &s->frequency, e) &&
               field_real(body, "repetition_penalty", 0.01, 100, &s->repetition, e) &&
               field_u32(body, "min_tokens", 0, m->context, &s->min_tokens, e) && read_seed(body, r, e) &&
-              read_bias(m, a, body, s, e) && read_stop_ids(m, a, body, r, e) &&
+              request_bias(m, a, body, s, e) && read_stop_ids(m, a, body, r, e) &&
               field_bool(body, "include_stop_str_in_output", &r->include_stop, e) &&
               field_bool(body, "skip_special_tokens", &r->skip_special, e) &&
               field_bool(body, "return_token_ids", &r->return_ids, e) &&
+              field_bool(body, "return_tokens_as_token_ids", &r->ids_as_tokens, e) &&
               field_int(body, "priority", INT32_MIN, INT32_MAX, &priority, e) &&
               field_str(body, "cache_salt", &r->cache_salt, e) && field_str(body, "user", &r->user_id, e) &&
               field_u32(body, "n", 1, m->n_max, &r->n, e);
@@ -185,8 +151,38 @@ bool request_stream(const Json *body, ApiRequest *r, ApiError *e) {
         return false;
     if (!o) return true;
     if (!r->stream) return api_invalid(e, "stream_options", "`stream_options` is only for `stream: true`");
-    return field_bool(o, "include_usage", &r->include_usage, e) &&
-           field_bool(o, "continuous_usage_stats", &r->usage_in_each, e);
+    if (!field_bool(o, "include_usage", &r->include_usage, e) ||
+        !field_bool(o, "continuous_usage_stats", &r->usage_in_each, e))
+        return false;
+    r->usage_in_each = r->usage_in_each && r->include_usage;
+    return true;
+}
+
+bool request_prompt(const Json *body, ApiRequest *r, ApiError *e) {
+    int64_t cut = 0;
+    Str side = STR("left");
+    r->prompt_logprobs = !json_absent(json_get(body, "prompt_logprobs"));
+    if (!field_bool(body, "timings_per_token", &r->timings, e) ||
+        !field_u32(body, "prompt_logprobs", 0, LOGPROBS_MAX, &r->prompt_top, e) ||
+        !field_int(body, "truncate_prompt_tokens", -1, INT32_MAX, &cut, e) ||
+        !field_str(body, "truncation_side", &side, e))
+        return false;
+    if (r->prompt_logprobs && r->stream)
+        return api_invalid(e, "prompt_logprobs", "`prompt_logprobs` are not for streams");
+    if (!cut && !json_absent(json_get(body, "truncate_prompt_tokens")))
+        return api_invalid(e, "truncate_prompt_tokens", "`truncate_prompt_tokens` must be -1 or at least 1");
+    if (!str_is(side, "left") && !str_is(side, "right"))
+        return api_invalid(e, "truncation_side", "`truncation_side` must be \"left\" or \"right\"");
+    r->cut = cut < 0 ? UINT32_MAX : (uint32_t)cut;
+    r->cut_end = str_is(side, "right");
+    return true;
+}
+
+void request_cut(const ApiModel *m, const ApiRequest *r, uint32_t max_tokens, ApiPrompt *p) {
+    uint32_t new_tokens = max_tokens == UINT32_MAX ? 1 : max_tokens;
+    uint32_t most = r->cut != UINT32_MAX ? r->cut : m->context > new_tokens ? m->context - new_tokens : 0;
+    if (!most || p->n <= most) return;
+    *p = (ApiPrompt){.ids = r->cut_end ? p->ids : p->ids + (p->n - most), .n = most};
 }
 
 static bool one_stop(const Json *j, const char *name, Str *out, ApiError *e) {
@@ -244,7 +240,6 @@ typedef struct {
 } Neutral;
 
 static bool is_false(const Json *j) { return j->kind == JSON_BOOL && !j->boolean; }
-static bool is_zero(const Json *j) { return j->kind == JSON_INT && !j->big && j->i == 0; }
 static bool is_one(const Json *j) {
     return (j->kind == JSON_INT || j->kind == JSON_REAL) && json_number(j) == 1;
 }
@@ -265,7 +260,6 @@ static const Neutral neutral_fields[] = {
     {"use_beam_search", is_false, "there is no beam search"},
     {"length_penalty", is_one, "there is no beam search"},
     {"suffix", is_empty, "the model was not made to fill in the middle"},
-    {"prompt_logprobs", is_zero, "`echo` with `logprobs` of /v1/completions gives those of the prompt"},
     {"modalities", is_text_only, "the model reads and writes text alone"},
     {"audio", never, "the model reads and writes text alone"},
     {"web_search_options", never, "the server opens no connections"},
@@ -273,7 +267,6 @@ static const Neutral neutral_fields[] = {
     {"function_call", is_none_or_auto, "`tool_choice` replaced it"},
     {"prompt_embeds", never, "clients send text or token ids"},
     {"chat_template", never, "the template was compiled with the model"},
-    {"return_tokens_as_token_ids", is_false, "`return_token_ids` gives the ids"},
 };
 
 bool request_neutral(const Json *body, ApiError *e) {

@@ -78,6 +78,9 @@ bool request_format(Arena *a, const Json *body, ApiRequest *r, ApiError *e) {
     const Json *f, *s;
     if (!field_object(body, "response_format", &f, e) || !field_object(body, "structured_outputs", &s, e))
         return false;
+    if (!json_absent(json_get(s, "structural_tag")))
+        return api_unsupported(e, "structured_outputs.structural_tag",
+                               "`structured_outputs.structural_tag` is not supported; `tools` are");
     if (f && !response_format(f, r, e)) return false;
     for (size_t i = 0; i < COUNT_OF(spellings); i++) {
         const char *top = spellings[i].top, *inner = spellings[i].inner;

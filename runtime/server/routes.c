@@ -62,14 +62,14 @@ static const char *request_header(const Call *c, const char *name) {
 
 static bool check_key(Call *c) {
     const Server *s = c->server;
-    if (!s->o.keys.n || (c->route && (c->route->flags & OPEN))) return true;
+    if (!s->keys.n || (c->route && (c->route->flags & OPEN)) || cors_asks_first(c)) return true;
     const char *bearer = request_header(c, "Authorization"), *own = request_header(c, "x-api-key");
     Str key = own ? str_of(own) : STR("");
     if (bearer && !strncasecmp(bearer, "Bearer ", 7)) {
         key = str_of(bearer + 7);
         while (key.len && key.ptr[0] == ' ') key = str_from(key, 1);
     }
-    if (keys_match(&s->o.keys, key)) return true;
+    if (keys_match(&s->keys, key)) return true;
     return api_error(&c->error, 401, "authentication_error", "invalid_api_key", NULL,
                      key.len ? "The API key is wrong." : "An API key is needed: Authorization: Bearer KEY.");
 }
@@ -100,10 +100,10 @@ static bool check_host(Call *c) {
                      "The Host header is not that of this machine; --allowed-host adds names.");
 }
 
-// Any page may send a form here; only one that asked first may send JSON.
+// Any page may send a form here; only one that asked first may send JSON. Those of --allowed-origins may.
 static bool check_origin(Call *c) {
     const char *origin = request_header(c, "Origin"), *type = request_header(c, "Content-Type");
-    if (!origin || !c->route || !(c->route->flags & WORK)) return true;
+    if (!origin || !c->route || !(c->route->flags & WORK) || cors_origin(c)) return true;
     if (type && !strncasecmp(type, "application/json", 16)) return true;
     return api_error(&c->error, 415, "invalid_request_error", "unsupported_media_type", NULL,
                      "A request from a web page must have the content type application/json.");

@@ -11,7 +11,10 @@ typedef struct {
     uint16_t port;                    // 0: any free one
     const char *const *allowed_hosts; // [n] names beside localhost that a Host header may have
     size_t n_allowed_hosts;
+    const char *const *allowed_origins; // [n] of web pages that may read answers; "*": all
+    size_t n_allowed_origins;
     Keys keys;
+    const char *key_file; // read again at SIGHUP; may be NULL
     uint32_t workers;
     uint64_t body_bytes_max, header_bytes_max, connections_max, unsent_bytes_max;
     double header_s, body_s, idle_s, stall_s, request_s, ping_s, drain_s;
@@ -21,8 +24,9 @@ typedef struct {
 
 typedef struct Server Server;
 
-// SIGTERM and SIGINT wait for server_run from here on: before the first thread is made.
-void server_block_signals(void);
+// SIGTERM, SIGINT and, with a key file, SIGHUP wait for server_run from here on: before the first thread is
+// made.
+void server_block_signals(bool has_keys);
 
 // Binds and listens. Engine and model must outlive the server. E_OPTION_VALUE, E_SYSTEM.
 Server *server_new(Engine *engine, const ApiModel *model, const ServerOptions *o, Err *e);
@@ -30,7 +34,8 @@ void server_free(Server *s); // s may be NULL
 const char *server_url(const Server *s);
 
 // Serves until it was told to stop and everything is answered: SIGTERM and SIGINT drain, a second one stops
-// at once. Returns the process's exit code: 0, or SERVER_EXIT_ENGINE when the engine died.
+// at once; SIGHUP reads the keys again. Returns the process's exit code: 0, or SERVER_EXIT_ENGINE when the
+// engine died.
 enum { SERVER_EXIT_ENGINE = 10 };
 int server_run(Server *s);
 #endif

@@ -32,6 +32,16 @@ bool work_count_tokens(const ApiModel *m, RuleBook *book, Call *c) {
     return true;
 }
 
+bool work_apply_template(const ApiModel *m, RuleBook *book, Call *c) {
+    (void)book;
+    const Json *body = api_parse_body(&c->arena, buf_view(&c->body), &c->error);
+    if (!body || !count_chat(m, &c->arena, body, &c->req, &c->error)) return false;
+    buf_puts(&c->doc, "{\"prompt\": ");
+    json_write_string(&c->doc, c->req.prompts[0].text);
+    buf_puts(&c->doc, "}\n");
+    return true;
+}
+
 // ---- /tokenize, /detokenize -------------------------------------------------------------------------------
 
 static bool encode(const ApiModel *m, Call *c, Str text, EncodeOptions o, Ids *ids) {
@@ -58,6 +68,24 @@ static bool encode_body(const ApiModel *m, Call *c, const Json *body, Ids *ids) 
     return encode(m, c, text, o, ids);
 }
 
+// llama.cpp's list: each id with its text, or with its bytes where they are no text by themselves.
+static void write_pieces(const ApiModel *m, const Ids *ids, StrBuf *out) {
+    buf_putc(out, '[');
+    for (size_t i = 0; i < ids->n; i++) {
+        Str bytes = tokenizer_token_bytes(m->tok, ids->ptr[i]);
+        buf_printf(out, "%s{\"id\": %u, \"piece\": ", i ? ", " : "", ids->ptr[i]);
+        if (str_utf8_ok(bytes)) {
+            json_write_string(out, bytes);
+        } else {
+            for (size_t k = 0; k < bytes.len; k++)
+                buf_printf(out, k ? ", %u" : "[%u", (unsigned char)bytes.ptr[k]);
+            buf_putc(out, ']');
+        }
+        buf_putc(out, '}');
+    }
+    buf_putc(out, ']');
+}
+
 static void write_token_strs(const ApiModel *m, const Ids *ids, StrBuf *out) {
     buf_puts(out, ", \"token_strs\": [");
     for (size_t i = 0; i < ids->n; i++) {
@@ -73,14 +101,21 @@ static void write_token_strs(const ApiModel *m, const Ids *ids, StrBuf *out) {
 bool work_tokenize(const ApiModel *m, RuleBook *book, Call *c) {
     (void)book;
     Ids ids = {0};
-    bool strs = false;
+    bool strs = false, pieces = false;
     const Json *body = api_parse_body(&c->arena, buf_view(&c->body), &c->error);
     bool ok = body && request_model(m, body, &c->req, &c->error) &&
-              field_bool(body, "return_token_strs", &strs, &c->error) && encode_body(m, c, body, &ids);
+              field_bool(body, "return_token_strs", &strs, &c->error) &&
+              field_bool(body, "with_pieces", &pieces, &c->error) && encode_body(m, c, body, &ids);
     if (ok) {
         buf_printf(&c->doc, "{\"count\": %zu, \"max_model_len\": %u, \"tokens\": ", ids.n, m->context);
-        reply_ids(&c->doc, (const int32_t *)ids.ptr, (uint32_t)ids.n);
-        if (strs) write_token_strs(m, &ids, &c->doc);
+        if (pieces)
+            write_pieces(m, &ids, &c->doc);
+        else
+            reply_ids(&c->doc, (const int32_t *)ids.ptr, (uint32_t)ids.n);
+        if (strs)
+            write_token_strs(m, &ids, &c->doc);
+        else
+            buf_puts(&c->doc, ", \"token_strs\": null");
         buf_puts(&c->doc, "}\n");
     }
     ids_free(&ids);

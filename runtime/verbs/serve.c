@@ -7,6 +7,7 @@
 #include "runtime/base/cli.h"
 #include "runtime/base/log.h"
 #include "runtime/base/num.h"
+#include "runtime/base/version.h"
 #include "runtime/verbs/open.h"
 #include "runtime/verbs/verbs.h"
 
@@ -17,7 +18,7 @@ typedef struct {
     uint64_t ranks, workers, body_bytes, header_bytes, connections, unsent_bytes;
     double header_s, body_s, idle_s, stall_s, request_s, ping_s, drain_s;
     bool no_auth, no_prefix_cache, quiet;
-    OptList names, hosts;
+    OptList names, hosts, origins;
     RunOptions run;
     CliResult cli;
 } Args;
@@ -28,7 +29,7 @@ static const Args defaults = {.host = "127.0.0.1",
                               .workers = 2,
                               .speculate_tokens = 4,
                               .body_bytes = 4 << 20,
-                              .header_bytes = 32 << 10,
+                              .header_bytes = 16 << 10,
                               .connections = 2048,
                               .unsent_bytes = 256 << 10,
                               .header_s = 10,
@@ -133,6 +134,12 @@ static bool open_chat(Serve *s, Err *e) {
     return true;
 }
 
+static void set_fingerprint(Serve *s) {
+    const uint8_t *root = s->opened.artifact.super->merkle_root;
+    s->model.fingerprint = arena_printf(&s->opened.artifact.arena, "adallm-%s-%02x%02x%02x%02x%02x%02x",
+                                        ADALLM_VERSION, root[0], root[1], root[2], root[3], root[4], root[5]);
+}
+
 static bool open_model(Serve *s, Err *e) {
     ApiModel *m = &s->model;
     EngineStats st;
@@ -144,6 +151,7 @@ static bool open_model(Serve *s, Err *e) {
     m->eos_ids = s->opened.manifest.eos_ids, m->n_eos_ids = s->opened.manifest.n_eos_ids;
     m->n_max = API_CHOICES_MAX;
     m->created = time(NULL);
+    set_fingerprint(s);
     set_names(s);
     set_defaults(s);
     return open_chat(s, e);
@@ -171,6 +179,49 @@ static bool loopback_name(const char *host) {
     return !strcmp(host, "localhost") || !strncmp(host, "127.", 4) || !strcmp(host, "::1");
 }
 
+// As browsers send it: a scheme and a host, in small letters, without a path.
+static bool origin_ok(const char *o) {
+    const char *host = strstr(o, "://");
+    if (!strcmp(o, "*") || !strcmp(o, "null")) return true;
+    return host && host > o && host[3] && !strpbrk(host + 3, "/ ,\"*");
+}
+
+static bool add_origins(Serve *s, const char *given, OptList *out, Err *e) {
+    Arena *a = &s->opened.artifact.arena;
+    Source src = {"--allowed-origins", str_of(given)};
+    Diags d = {.arena = a, .n_max = 1};
+    const char *one[1] = {given}, **items = one;
+    size_t n = 1;
+    if (*given == '[') { // vLLM's way: a list in JSON
+        const Json *list = json_parse(a, &src, (JsonLimits){.depth_max = 2}, &d);
+        if (!json_is(list, JSON_ARRAY))
+            return err_set(e, E_OPTION_VALUE, "--allowed-origins wants a list of strings, not `%s`", given);
+        items = ARENA_ARRAY(a, const char *, list->n + 1), n = list->n;
+        for (size_t i = 0; i < n; i++)
+            items[i] = list->items[i].kind == JSON_STRING
+                           ? arena_strndup(a, list->items[i].s.ptr, list->items[i].s.len)
+                           : "";
+    }
+    const char **all = ARENA_ARRAY(a, const char *, out->n + n + 1);
+    if (out->n) memcpy(all, out->items, out->n * sizeof *all);
+    for (size_t i = 0; i < n; i++) {
+        if (!origin_ok(items[i]))
+            return err_set(e, E_OPTION_VALUE,
+                           "--allowed-origins wants *, or origins as https://host:port, not `%s`", items[i]);
+        all[out->n + i] = items[i];
+    }
+    *out = (OptList){all, out->n + n};
+    return true;
+}
+
+static bool set_origins(Serve *s, Err *e) {
+    OptList all = {0};
+    for (size_t i = 0; i < s->args.origins.n; i++)
+        if (!add_origins(s, s->args.origins.items[i], &all, e)) return false;
+    s->options.allowed_origins = all.items, s->options.n_allowed_origins = all.n;
+    return true;
+}
+
 static bool set_options(Serve *s, Err *e) {
     const Args *x = &s->args;
     Arena *a = &s->opened.artifact.arena;
@@ -179,6 +230,7 @@ static bool set_options(Serve *s, Err *e) {
                                  .port = (uint16_t)x->port,
                                  .allowed_hosts = x->hosts.items,
                                  .n_allowed_hosts = x->hosts.n,
+                                 .key_file = x->key_file,
                                  .workers = (uint32_t)x->workers,
                                  .body_bytes_max = x->body_bytes,
                                  .header_bytes_max = x->header_bytes,
@@ -193,6 +245,7 @@ static bool set_options(Serve *s, Err *e) {
                                  .drain_s = x->drain_s,
                                  .log_requests = !x->quiet,
                                  .artifact = x->cli.args[0]};
+    if (!set_origins(s, e)) return false;
     if (x->key_file) return keys_read(a, x->key_file, &s->options.keys, e);
     if (x->socket || x->no_auth || loopback_name(x->host)) return true;
     return err_set(
@@ -226,7 +279,7 @@ int verb_serve(int argc, char **argv) {
     Err e;
     int code = 0;
     if (parse_args(&s.args, argc, argv, &arena, &d) && !s.args.cli.help) {
-        server_block_signals();
+        server_block_signals(s.args.key_file != NULL);
         if (opened_open(&s.opened, s.args.cli.args[0], ARTIFACT_ALL, s.args.run.threads, &e))
             code = serve(&s, &d);
         else

@@ -170,7 +170,7 @@ int main(int argc, char **argv) {
     Bench b;
     Arena arena = {0};
     StrBuf section = {0};
-    server_block_signals();
+    server_block_signals(false);
     ApiModel m = small_api_model(&arena, &section, 1);
     bench_open(&b, 1, (ExecOptions){0});
     null_on_launch(exec_device(b.x, 0), NULL, NULL); // the device's own draws

@@ -33,9 +33,13 @@ def map_body(context, body):
     one_format(body, pick // 4)
     if body.get("tool_choice") is not None and not body.get("tools"):
         del body["tool_choice"]
+    if body.get("prompt_token_ids") is not None:  # or messages, or what renders them
+        del body["prompt_token_ids"]
+    if body.get("prompt_logprobs") is not None:
+        body["stream"] = False
     if body.get("top_logprobs"):
         body["logprobs"] = True
-    if body.get("stream_options") is not None:
+    if body.get("stream_options") is not None and body.get("prompt_logprobs") is None:
         body["stream"] = True
     if body.get("continue_final_message"):
         body["add_generation_prompt"] = False

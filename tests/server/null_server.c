@@ -65,7 +65,7 @@ int main(int argc, char **argv) {
     const EngineOptions options = {.queue_requests_max = argument(argc, argv, 2, 32),
                                    .max_num_seqs = slots,
                                    .max_num_batched_tokens = slots * 4};
-    server_block_signals();
+    server_block_signals(false);
     ApiModel m = small_api_model(&arena, &section, 8);
     bench_open(&b, 1, (ExecOptions){.seqs = pool});
     null_on_launch(exec_device(b.x, 0), timed_play, &step_us);

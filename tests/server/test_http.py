@@ -195,16 +195,56 @@ def test_broken_framing_is_refused(server, data):
     assert server.call("/health")[0] == 200
 
 
+def error_of(answer):
+    """(status, error) of an answer whose body is an error of this server's."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"Content-Type: application/json" in head, answer
+    return status_of(head), json.loads(body)["error"]
+
+
+@pytest.mark.parametrize("size", [16384, 17000, 33000, 70000, 200000, 2000000])
+@pytest.mark.parametrize("head, status, code", [(b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n", 414, "uri_too_long"),
+                                                (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n", 431, "headers_too_large")])
+def test_large_heads(server, head, status, code, size):
+    with contextlib.closing(server.raw()) as s:
+        with contextlib.suppress(ConnectionError):  # the server does not wait for the rest
+            s.sendall(head % (b"a" * size))
+        got, error = error_of(read_all(s))
+    assert got == status and error["code"] == code and "16384 bytes" in error["message"]
+
+
+def test_a_head_that_fits_and_one_that_trickles(server):
+    with contextlib.closing(server.raw()) as s:
+        for _ in range(4):  # each counts alone
+            s.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 15000 + b"\r\n\r\n")
+            assert s.recv(4096).startswith(b"HTTP/1.1 200")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(40):
+                s.sendall(b"GET / HTTP/1.1\r\nX: " + b"a" * 1000 if _ == 0 else b"a" * 1000)
+                time.sleep(0.005)
+        assert error_of(read_all(s))[0] == 431
+
+
+def test_large_heads_on_a_unix_socket(ada, tmp_path):
+    server = Server(ada, "--uds", tmp_path / "s")
+    try:
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(str(tmp_path / "s"))
+            with contextlib.suppress(ConnectionError):
+                s.sendall(b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert error_of(read_all(s))[0] == 414
+    finally:
+        server.stop()
+
+
 def test_sizes(server):
-    assert status_of(server.exchange(b"GET /" + b"a" * 200000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")) in (414, 431)
-    assert status_of(server.exchange(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 200000 + b"\r\n\r\n")) == 431
-    assert status_of(server.exchange(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n")) == 413
+    assert error_of(server.exchange(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n"))[0] == 413
     with contextlib.closing(server.raw(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")) as s:
         with contextlib.suppress(ConnectionError):
             for _ in range(200):
                 s.sendall(b"10000\r\n" + b"a" * 65536 + b"\r\n")
         answer = read_all(s)
-    assert not answer or status_of(answer) == 413
+    assert not answer or error_of(answer)[0] == 413
     assert server.call("/health")[0] == 200
 
 
@@ -342,7 +382,93 @@ def test_deadline_of_a_request(ada):
         server.stop()
 
 
+@pytest.mark.parametrize("data, what", [(b"GET / HTTP/1.1\r\nHost: local", "headers"), (b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{", "body")])
+def test_late_requests_are_told_so(ada, data, what):
+    server = Server(ada, "--header-timeout", "0.5", "--body-timeout", "0.5")
+    try:
+        status, error = error_of(server.exchange(data))
+        assert status == 408 and what in error["message"]
+    finally:
+        server.stop()
+
+
 # ---- who may come in --------------------------------------------------------------------------------------
+
+def wait_for_event(log, event):
+    assert wait_for(lambda: f'"event": "{event}"' in log.read_text())
+
+
+def test_keys_are_read_again(ada, tmp_path):
+    keys, log = tmp_path / "keys", tmp_path / "log"
+    keys.write_text("alpha\n")
+    keys.chmod(0o600)
+    server = Server(ada, "--api-key-file", keys, log=log)
+
+    def status(key):
+        return server.call("/v1/models", headers={"Authorization": "Bearer " + key})[0]
+    try:
+        stream = stream_begin_with(server, "alpha")
+        assert (status("alpha"), status("beta")) == (200, 401)
+        keys.write_text("beta\n")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for_event(log, "keys_read")
+        assert (status("alpha"), status("beta")) == (401, 200)
+        keys.write_text("# nobody\n")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for_event(log, "keys_kept")
+        assert (status("alpha"), status("beta")) == (401, 200)
+        assert read_all(stream).rstrip(b"0\r\n").endswith(b"data: [DONE]")  # who was let in stays in
+    finally:
+        server.stop()
+
+
+def stream_begin_with(server, key):
+    s = server.raw(post("/v1/chat/completions", chat(stream=True, ignore_eos=True, max_tokens=1500), "Connection: close", "Authorization: Bearer " + key))
+    assert b"200" in s.recv(100)
+    return s
+
+
+def test_a_hangup_without_keys_ends_the_server(ada):
+    """As of a terminal that is closed."""
+    server = Server(ada)
+    server.process.send_signal(signal.SIGHUP)
+    assert server.process.wait(5) == -signal.SIGHUP
+    server.end()
+
+
+PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, x-mine"}
+
+
+def allowed(server, origin, path="/v1/chat/completions", method="OPTIONS"):
+    status, _, headers = server.call(path, method=method, headers={"Origin": origin, **(PREFLIGHT if method == "OPTIONS" else {})})
+    return status, headers["Access-Control-Allow-Origin"], headers
+
+
+def test_pages_of_other_origins(ada, server):
+    assert allowed(server, "https://a.example")[:2] == (400, None)
+    assert allowed(server, "https://a.example", "/v1/models", "GET")[:2] == (200, None)
+    some = Server(ada, "--allowed-origins", "https://a.example", "--allowed-origins", '["https://b.example:8443", "null"]')
+    all = Server(ada, env={"ADALLM_ALLOWED_ORIGINS": "*"})
+    try:
+        for origin in ("https://a.example", "https://b.example:8443", "null"):
+            status, got, headers = allowed(some, origin)
+            assert status == 200 and got == origin and headers["Vary"] == "Origin"
+            assert headers["Access-Control-Allow-Headers"] == "authorization, x-mine" and "POST" in headers["Access-Control-Allow-Methods"]
+            assert "Access-Control-Allow-Credentials" not in headers
+            status, got, headers = allowed(some, origin, "/v1/models", "GET")
+            assert status == 200 and got == origin and "X-Request-Id" in headers["Access-Control-Expose-Headers"]
+            assert some.call("/v1/chat/completions", chat(), headers={"Origin": origin, "Content-Type": "text/plain"})[0] == 200
+        for origin in ("https://a.example.evil", "http://a.example", "https://a.example:444", "https://b.example"):
+            assert allowed(some, origin)[:2] == (400, None) and allowed(some, origin, "/v1/models", "GET")[1] is None
+        assert allowed(all, "https://any.example")[:2] == (200, "*") and allowed(all, "https://any.example", "/nowhere", "GET")[:2] == (404, "*")
+        with contextlib.closing(all.raw(post("/v1/chat/completions", chat(stream=True), "Origin: https://any.example", "Content-Type: application/json", "Connection: close"))) as s:
+            assert b"Access-Control-Allow-Origin: *" in read_all(s)
+    finally:
+        some.stop()
+        all.stop()
+    for bad in ("a.example", "https://a.example/path", '["https://a.example", 5]', "[", "https://*.example"):
+        refused(ada, "--allowed-origins", bad, words="--allowed-origins", code=2)
+
 
 def test_keys(ada, tmp_path):
     keys = tmp_path / "keys"

@@ -155,6 +155,6 @@ int main(void) {
         cmocka_unit_test(test_device_dies_under_a_stream),
         cmocka_unit_test(test_device_dies_under_an_answer),
     };
-    server_block_signals();
+    server_block_signals(false);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
