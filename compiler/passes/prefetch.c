@@ -33,11 +33,14 @@ static SpecField *next_bytes(Step *s) {
 }
 
 // Attention leaves the memory idle for longer, where it has few keys to read. The product after it is short
-// and waits for more than its bytes, so what helps is the larger one of the next two.
+// and waits for more than its bytes, so what helps is the larger one of the next two; but experts in between
+// would drive the second out of L2.
 static void fetch_in_attention(const Plan *p, PlanWork *w, uint32_t i) {
     uint32_t weight = NO_ID;
     SpecField *bytes = next_bytes(&w->steps[i]);
     for (uint32_t j = i + 1, n = 0; j < w->n_steps && n < 2; j++) {
+        const char *name = w->steps[j].template_;
+        if (name && !strncmp(name, "moe_", 4)) break;
         uint32_t id = streamed(p, &w->steps[j]);
         if (id == NO_ID) continue;
         if (weight == NO_ID || p->weights[id].bytes > p->weights[weight].bytes) weight = id;

@@ -272,9 +272,31 @@ typedef struct {
     uint64_t bytes;
 } Fetched;
 
+static bool is_product(const Plan *p, const PlanLaunch *l) {
+    const char *name = template_of(p, l);
+    return !strcmp(name, "linear") || !strcmp(name, "gate_up");
+}
+
+// Attention fetches of all of a weight, the larger one of the next two products before any experts.
+static void follow_attention(const Plan *p, const PlanLaunch *l) {
+    const AdaArg *next = &l->args[l->n_args - 1];
+    const uint64_t bytes = spec_u(&p->kernels[l->kernel], "next_bytes");
+    uint64_t most = 0;
+    for (uint32_t n = 0; n < 2 && strncmp(template_of(p, ++l), "moe_", 4) != 0;)
+        if (is_product(p, l)) most = MAX(most, p->weights[l->args[1].index].bytes), n++;
+    assert_int_equal(next->kind, ADA_ARG_WEIGHT);
+    assert_int_equal(next->offset, 0);
+    assert_int_equal(bytes, p->weights[next->index].bytes);
+    assert_int_equal(bytes, most);
+}
+
 static void follow_launch(const Plan *p, const PlanLaunch *l, Fetched *now) {
     const PlanKernel *k = &p->kernels[l->kernel];
-    bool product = !strcmp(k->template_, "linear") || !strcmp(k->template_, "gate_up");
+    bool product = is_product(p, l);
+    if (!strcmp(k->template_, "attention")) {
+        follow_attention(p, l);
+        return;
+    }
     if (product && now->bytes) assert_int_equal(l->args[1].index, now->weight);
     if (product) *now = (Fetched){0};
     uint64_t bytes = spec_u(k, "next_bytes");
