@@ -72,7 +72,7 @@ def test_demanded_calls(client, choice, stream, seed):
         calls = [d for c in chunks for d in c.choices[0].delta.tool_calls or []]
         assert calls[0].id and calls[0].type == "function" and all(d.index == 0 and not d.id for d in calls[1:])
         name, arguments, finish = calls[0].function.name, "".join(d.function.arguments for d in calls), chunks[-1].choices[0].finish_reason
-        assert len(calls) > 3  # by fragment
+        assert len(calls) > 1  # by fragment, of which a busy machine joins some
     else:
         m = r.choices[0].message
         assert m.content is None and len(m.tool_calls) == 1

@@ -131,7 +131,7 @@ case("chat-format-text", "response_format text -> any text", lambda s: s.same(s.
 case("chat-extra-field", "a field in a message that nobody knows -> ignored", lambda s: s.same(s.chat(messages=[{**USER, "extra_field": "0"}]), s.chat(messages=[USER])))
 case("chat-content-parts", "content in one part -> as a string", lambda s: s.same(s.chat(messages=[{"role": "user", "content": [{"type": "text", "text": USER["content"]}]}]), s.chat(messages=[USER])))
 case("chat-custom-role", "a role of one's own -> answered", lambda s: s.chat(messages=[{"role": "my-custom-role", "content": "x"}]).ok,
-     differs="400: Qwen3's and Gemma's templates drop a message of an unknown role in silence; OpenAI refuses it, too")
+     differs="400: Qwen3's template drops a message of an unknown role in silence; OpenAI refuses it, too")
 for seed in (-2**63 - 1, 2**63):
     case(f"chat-seed-{'low' if seed < 0 else 'high'}", f"seed {seed} -> 400 that names it", lambda s, seed=seed: s.chat(seed=seed).refused("seed"))
 more("chat-seed-lowest", "seed -2^63 -> taken", lambda s: s.chat(seed=-2**63).ok)

@@ -86,7 +86,7 @@ for stream in (False, True):
          and (not stream or len(r.finishes()) == 1))
 more("named-fragments", "a named tool as a stream -> the name once, the arguments in several pieces",
      lambda s: (d := [t for c in ask(s, [WEATHER], named(WEATHER), stream=True).deltas() for t in c["delta"].get("tool_calls") or []]) and d[0]["function"]["name"] == "get_weather" and d[0]["id"]
-     and not [t for t in d[1:] if t["function"].get("name")] and len(d) > 2)
+     and not [t for t in d[1:] if t["function"].get("name")] and len(d) > 1)
 more("named-finish", "a named tool -> finish_reason tool_calls", lambda s: ask(s, [WEATHER], named(WEATHER)).finish == "tool_calls")
 case("named-without-tools", "a named tool without tools -> 400", lambda s: s.chat(tool_choice=named(WEATHER)).refused("tool"))
 case("named-unknown", "a named tool that is none of the tools -> 400", lambda s: s.chat(tools=[WEATHER], tool_choice=named(FORECAST)).refused("get_forecast"))
