@@ -218,6 +218,24 @@ void reply_stop_reason(const ReplyChoice *c, StrBuf *out) {
         buf_puts(out, "null");
 }
 
+void reply_usage_so_far(const Reply *r, const ReplyChoice *c, StrBuf *out) {
+    if (!r->req->usage_in_each) return;
+    ReplyUsage u = r->usage;
+    if (!c->over) u.tokens += c->n_tokens;
+    reply_key(out, "usage");
+    reply_usage(out, &u);
+}
+
+void reply_openai_end(const Reply *r, StrBuf *out) {
+    if (r->req->include_usage) {
+        buf_puts(out, ", \"choices\": [], \"usage\": ");
+        reply_usage(out, &r->usage);
+        reply_timings(r, out);
+        buf_puts(out, "}\n\n");
+    }
+    buf_puts(out, "data: [DONE]\n\n");
+}
+
 void reply_openai_failed(Reply *r, const ApiError *e, StrBuf *out) {
     buf_puts(out, "data: ");
     api_error_write(out, e, API_STYLE_OPENAI, r->request_id);

@@ -85,10 +85,15 @@ void reply_failed(Reply *r, const ApiError *e, StrBuf *out); // of a stream
 // ---- for the forms ---------------------------------------------------------------------------------------
 
 extern const ReplyForm reply_chat, reply_completions, reply_messages, reply_responses;
-const char *reply_finish_name(const ReplyChoice *c);                // "stop", "length", "tool_calls"
-void reply_key(StrBuf *out, const char *key);                       // , "key":
-void reply_usage(StrBuf *out, const ReplyUsage *u);                 // OpenAI's object
-void reply_openai_failed(Reply *r, const ApiError *e, StrBuf *out); // the last event of chat and completions
+const char *reply_finish_name(const ReplyChoice *c); // "stop", "length", "tool_calls"
+void reply_key(StrBuf *out, const char *key);        // , "key":
+void reply_usage(StrBuf *out, const ReplyUsage *u);  // OpenAI's object
+// "usage" of a chunk with news of choice c, where chunks have it.
+void reply_usage_so_far(const Reply *r, const ReplyChoice *c, StrBuf *out);
+// The last events of chat and completions: the rest of a chunk with usage, whose head the form began where
+// the request wants it, and [DONE].
+void reply_openai_end(const Reply *r, StrBuf *out);
+void reply_openai_failed(Reply *r, const ApiError *e, StrBuf *out); // the same, when it failed
 void reply_fingerprint(const Reply *r, StrBuf *out);                // , "system_fingerprint":
 void reply_timings(const Reply *r, StrBuf *out); // llama-server's, where they were asked for
 void reply_ids(StrBuf *out, const int32_t *ids, uint32_t n);

@@ -42,12 +42,7 @@ static void chunk_end(Reply *r, ReplyChoice *c, bool last, StrBuf *out) {
     }
     buf_puts(out, "}]");
     prompt_ids(r, out);
-    if (r->req->usage_in_each) {
-        ReplyUsage u = r->usage;
-        if (!c->over) u.tokens += c->n_tokens;
-        reply_key(out, "usage");
-        reply_usage(out, &u);
-    }
+    reply_usage_so_far(r, c, out);
     buf_puts(out, "}\n\n");
 }
 
@@ -106,12 +101,8 @@ static void end(Reply *r, StrBuf *out) {
     if (r->req->include_usage) {
         buf_puts(out, "data: ");
         head(r, "chat.completion.chunk", out);
-        buf_puts(out, ", \"choices\": [], \"usage\": ");
-        reply_usage(out, &r->usage);
-        reply_timings(r, out);
-        buf_puts(out, "}\n\n");
     }
-    buf_puts(out, "data: [DONE]\n\n");
+    reply_openai_end(r, out);
 }
 
 static void calls(const ReplyChoice *c, StrBuf *out) {

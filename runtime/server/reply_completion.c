@@ -50,12 +50,7 @@ static void event(Reply *r, ReplyChoice *c, Str text, bool echo, StrBuf *out) {
     buf_puts(out, ", \"choices\": [");
     choice(r, c, text, c->n_told, echo, out);
     buf_putc(out, ']');
-    if (r->req->usage_in_each) {
-        ReplyUsage u = r->usage;
-        if (!c->over) u.tokens += c->n_tokens;
-        reply_key(out, "usage");
-        reply_usage(out, &u);
-    }
+    reply_usage_so_far(r, c, out);
     buf_puts(out, "}\n\n");
 }
 
@@ -90,12 +85,8 @@ static void end(Reply *r, StrBuf *out) {
     if (r->req->include_usage) {
         buf_puts(out, "data: ");
         head(r, out);
-        buf_puts(out, ", \"choices\": [], \"usage\": ");
-        reply_usage(out, &r->usage);
-        reply_timings(r, out);
-        buf_puts(out, "}\n\n");
     }
-    buf_puts(out, "data: [DONE]\n\n");
+    reply_openai_end(r, out);
 }
 
 static void whole(Reply *r, StrBuf *out) {

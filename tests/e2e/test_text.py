@@ -39,7 +39,7 @@ def ask(verb, ada, questions):
 
 def test_encode_and_decode(artifact):
     name, ada = artifact
-    cases = json_lines(TEXT / f"encode-{name}.jsonl")
+    cases = json_lines(TEXT / f"encode-{name}.jsonl.xz")
     keys = ("text", "special", "add_special")
     encoded = ask("tokenize", ada, [{k: c[k] for k in keys if k in c} for c in cases])
     decoded = ask("tokenize", ada, [{"ids": c["ids"]} for c in cases])

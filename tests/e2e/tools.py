@@ -1,5 +1,6 @@
 """What the end-to-end tests share: the two programs, the goldens, and how answers are compared."""
 import json
+import lzma
 import os
 import pathlib
 import subprocess
@@ -60,4 +61,6 @@ def mean_kl(want, got):
 
 
 def json_lines(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    """Of a file as it is, or packed (.xz)."""
+    text = (lzma.open(path).read() if path.suffix == ".xz" else path.read_bytes()).decode()
+    return [json.loads(line) for line in text.split("\n") if line]

@@ -146,14 +146,27 @@ class Soak:
     def files(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    async def crowd(self):
+        """As many connections at once as there will ever be, each with the most that it may hold: memory is then what it will be."""
+        body = json.dumps({"prompt": [4] * 100, "stop": ["x" * 1000]}).encode()
+        held = []
+        for _ in range(CLIENTS_MAX):
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nX-Filler: " + b"x" * 30000 + b"\r\nContent-Length: %d\r\n\r\n" % (len(body) + 1) + body)
+            held.append(writer)
+        await asyncio.sleep(1)
+        for writer in held:
+            writer.transport.abort()
+
     async def load(self, seconds):
         """Requests come at OVERLOAD times the rate at which they were answered in the last seconds; [bytes of memory, each second]."""
-        open_, memory, begin, rate, due, last = set(), [], time.monotonic(), 100.0, 0.0, (0.0, 0)
+        open_, memory, begin, rate, due, last, most = set(), [], time.monotonic(), 100.0, 0.0, (0.0, 0), 0
         while (now := time.monotonic() - begin) < seconds:
             while due < now:
                 due = max(due + 1 / rate, now - 1)
                 if len(open_) < CLIENTS_MAX:
                     open_.add(asyncio.create_task(self.one(self.pick())))
+            most = max(most, len(open_))
             done = {t for t in open_ if t.done()}
             open_ -= done
             [t.result() for t in done]
@@ -162,7 +175,8 @@ class Soak:
                 last = (now, self.answered)
                 memory.append(self.rss())
                 if len(memory) % 60 == 0:
-                    print(f"{len(memory) // 60} minutes: {middle(memory[-60:]) / 1e6:.2f} MB, {self.answered} answered", flush=True)
+                    print(f"{len(memory) // 60} minutes: {middle(memory[-60:]) / 1e6:.2f} MB, {self.answered} answered, up to {most} clients at once", flush=True)
+                    most = 0
             assert self.process.poll() is None, "the server ended"
             await asyncio.sleep(0.002)
         await asyncio.gather(*open_)
@@ -181,6 +195,7 @@ class Soak:
 async def soak(s, seconds):
     await s.witness()
     before = s.files()
+    await s.crowd()
     await asyncio.gather(*[s.one("stuck") for _ in range(2)])
     memory = await s.load(seconds)
     m = await s.rest()

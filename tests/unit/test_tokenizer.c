@@ -128,12 +128,20 @@ static bool stream_line(const Tokenizer *tok, const Json *line) {
     return ok;
 }
 
-static void check_file(const char *path, const Tokenizer *tok,
+static void read_packed(const char *path, StrBuf *out) {
+    char command[512], piece[1 << 16];
+    snprintf(command, sizeof command,
+             "python3 -c 'import lzma, sys; sys.stdout.buffer.write(lzma.open(sys.argv[1]).read())' %s",
+             path);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    for (size_t n; (n = fread(piece, 1, sizeof piece, f)) > 0;) buf_add(out, piece, n);
+    assert_int_equal(pclose(f), 0);
+}
+
+static void check_text(const char *path, Str text, const Tokenizer *tok,
                        bool (*check)(const Tokenizer *, const Json *)) {
     Arena arena = {0};
-    Err e = {0};
-    Str text;
-    assert_true(file_read(&arena, path, 1 << 24, &text, &e));
     size_t n = 0, bad = 0;
     for (size_t i = 0, end; i < text.len; i = end + 1) {
         end = (size_t)((const char *)memchr(text.ptr + i, '\n', text.len - i) - text.ptr);
@@ -152,16 +160,35 @@ static void check_file(const char *path, const Tokenizer *tok,
     arena_free(&arena);
 }
 
-static void check_lines(const char *kind, size_t model, bool (*check)(const Tokenizer *, const Json *)) {
-    char path[256];
-    snprintf(path, sizeof path, "tests/golden/text/%s-%s.jsonl", kind, models[model].name);
-    check_file(path, packed[model].tok, check);
+static void check_file(const char *path, const Tokenizer *tok,
+                       bool (*check)(const Tokenizer *, const Json *)) {
+    Arena arena = {0};
+    Err e = {0};
+    Str text;
+    assert_true(file_read(&arena, path, 1 << 24, &text, &e));
+    check_text(path, text, tok, check);
+    arena_free(&arena);
 }
 
-static void test_encode_qwen(void **state) { (void)state, check_lines("encode", QWEN, encode_line); }
-static void test_encode_gemma(void **state) { (void)state, check_lines("encode", GEMMA, encode_line); }
-static void test_stream_qwen(void **state) { (void)state, check_lines("stream", QWEN, stream_line); }
-static void test_stream_gemma(void **state) { (void)state, check_lines("stream", GEMMA, stream_line); }
+static void check_encode(size_t model) {
+    char path[256];
+    StrBuf text = {0};
+    snprintf(path, sizeof path, "tests/golden/text/encode-%s.jsonl.xz", models[model].name);
+    read_packed(path, &text);
+    check_text(path, buf_view(&text), packed[model].tok, encode_line);
+    buf_free(&text);
+}
+
+static void check_stream(size_t model) {
+    char path[256];
+    snprintf(path, sizeof path, "tests/golden/text/stream-%s.jsonl", models[model].name);
+    check_file(path, packed[model].tok, stream_line);
+}
+
+static void test_encode_qwen(void **state) { (void)state, check_encode(QWEN); }
+static void test_encode_gemma(void **state) { (void)state, check_encode(GEMMA); }
+static void test_stream_qwen(void **state) { (void)state, check_stream(QWEN); }
+static void test_stream_gemma(void **state) { (void)state, check_stream(GEMMA); }
 
 // Llama 3 and GPT-2 patterns, templates, ignore_merges, all conditions of added tokens.
 static void test_variants(void **state) {
