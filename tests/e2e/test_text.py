@@ -50,7 +50,7 @@ def test_encode_and_decode(artifact):
 
 def test_chat(artifact):
     name, ada = artifact
-    cases = json_lines(TEXT / f"chat-{name}.jsonl")
+    cases = json_lines(TEXT / f"chat-{name}.jsonl.xz")
     answers = ask("render", ada, [{k: c.get(k) for k in ("messages", "tools", "kwargs")} for c in cases])
     for case, answer in zip(cases, answers):
         if "error" in case:

@@ -349,6 +349,7 @@ def test_queue_is_bounded(ada):
     server = Server(ada, "--max-num-seqs", "1", "--max-waiting-requests", "2")
     try:
         held = [stream_begin(server, max_tokens=4000)]
+        assert wait_for(lambda: server.metric("adallm:num_requests_running") == 1)  # until then it waits, too
         held += [server.raw(post("/v1/chat/completions", chat(stream=True))) for _ in range(2)]
         assert wait_for(lambda: server.metric("adallm:num_requests_waiting") == 2)
         status, body, headers = server.call("/v1/chat/completions", chat())

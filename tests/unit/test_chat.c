@@ -12,6 +12,7 @@
 #include "runtime/base/num.h"
 #include "runtime/text/chat.h"
 #include "runtime/text/chat_format.h"
+#include "tests/unit/golden.h"
 
 typedef struct {
     Arena arena;
@@ -51,10 +52,8 @@ static ChatInput input_of(const Json *line) {
 // Calls `check` with each line of a file.
 static size_t each_line(const char *path, void (*check)(void *ctx, size_t line, const Json *j), void *ctx) {
     Arena whole = {0};
-    Err e = {0};
-    Str text;
+    const Str text = golden_read(&whole, path);
     size_t n = 0;
-    if (!file_read(&whole, path, 64 << 20, &text, &e)) fail_msg("%s", e.msg);
     for (size_t begin = 0, end; begin < text.len; begin = end + 1) {
         const char *newline = memchr(text.ptr + begin, '\n', text.len - begin);
         end = newline ? (size_t)(newline - text.ptr) : text.len;
@@ -135,8 +134,8 @@ static void real_templates_answer_as_transformers(void **state) {
         const char *name, *lines;
         uint64_t rows;
         size_t n;
-    } models[] = {{"qwen3", "tests/golden/text/chat-qwen3.jsonl", 151936, 93},
-                  {"gemma3", "tests/golden/text/chat-gemma3.jsonl", 262208, 77}};
+    } models[] = {{"qwen3", "tests/golden/text/chat-qwen3.jsonl.xz", 151936, 93},
+                  {"gemma3", "tests/golden/text/chat-gemma3.jsonl.xz", 262208, 77}};
     (void)state;
     for (size_t i = 0; i < COUNT_OF(models); i++) {
         Model m = {0};

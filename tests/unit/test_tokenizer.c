@@ -14,6 +14,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/num.h"
 #include "runtime/text/detok.h"
+#include "tests/unit/golden.h"
 
 enum { QWEN, GEMMA, N_MODELS };
 static const struct {
@@ -128,20 +129,10 @@ static bool stream_line(const Tokenizer *tok, const Json *line) {
     return ok;
 }
 
-static void read_packed(const char *path, StrBuf *out) {
-    char command[512], piece[1 << 16];
-    snprintf(command, sizeof command,
-             "python3 -c 'import lzma, sys; sys.stdout.buffer.write(lzma.open(sys.argv[1]).read())' %s",
-             path);
-    FILE *f = popen(command, "r");
-    assert_non_null(f);
-    for (size_t n; (n = fread(piece, 1, sizeof piece, f)) > 0;) buf_add(out, piece, n);
-    assert_int_equal(pclose(f), 0);
-}
-
-static void check_text(const char *path, Str text, const Tokenizer *tok,
+static void check_file(const char *path, const Tokenizer *tok,
                        bool (*check)(const Tokenizer *, const Json *)) {
     Arena arena = {0};
+    const Str text = golden_read(&arena, path);
     size_t n = 0, bad = 0;
     for (size_t i = 0, end; i < text.len; i = end + 1) {
         end = (size_t)((const char *)memchr(text.ptr + i, '\n', text.len - i) - text.ptr);
@@ -160,23 +151,10 @@ static void check_text(const char *path, Str text, const Tokenizer *tok,
     arena_free(&arena);
 }
 
-static void check_file(const char *path, const Tokenizer *tok,
-                       bool (*check)(const Tokenizer *, const Json *)) {
-    Arena arena = {0};
-    Err e = {0};
-    Str text;
-    assert_true(file_read(&arena, path, 1 << 24, &text, &e));
-    check_text(path, text, tok, check);
-    arena_free(&arena);
-}
-
 static void check_encode(size_t model) {
     char path[256];
-    StrBuf text = {0};
     snprintf(path, sizeof path, "tests/golden/text/encode-%s.jsonl.xz", models[model].name);
-    read_packed(path, &text);
-    check_text(path, buf_view(&text), packed[model].tok, encode_line);
-    buf_free(&text);
+    check_file(path, packed[model].tok, encode_line);
 }
 
 static void check_stream(size_t model) {
