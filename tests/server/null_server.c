@@ -23,7 +23,7 @@ static void timed_play(void *ctx, const char *kernel, void *const *args, uint32_
     small_play(NULL, kernel, args, n_args);
 }
 
-enum { GROWN_MAX = 256 << 10 }; // threads keep some of what was freed
+enum { GROWN_MAX = 256 << 10 }; // malloc's threads keep some of what was freed
 
 // Of all that malloc has given out; 0 under ASan, which finds what is left by itself.
 static size_t bytes_in_use(void) {

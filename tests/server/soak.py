@@ -30,7 +30,8 @@ BAD = [b"{", b"[]", b'{"prompt": [999]}', b'{"prompt": [1], "n": 1000}', b'{"pro
 
 class Soak:
     def __init__(self, program):
-        self.process = subprocess.Popen([program], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        tunables = dict(os.environ, GLIBC_TUNABLES="glibc.malloc.tcache_count=0")  # or what threads keep counts as in use
+        self.process = subprocess.Popen([program], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=tunables)
         self.port = int(re.search(r":(\d+), model", self.process.stdout.readline())[1])
         self.random, self.counts, self.want = random.Random(1), collections.Counter(), None
         self.answered = 0
