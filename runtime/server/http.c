@@ -23,7 +23,7 @@ enum {
     BODIES_MAX = 64, // bodies of the largest size that are held at once
     DRAIN_MAX = 1 << 20
 };
-static const double tick_s = 0.25, drain_notice_s = 0.05;
+static const double tick_s = 0.25, drain_notice_s = 0.05, gone_s = 1;
 
 // ---- calls -----------------------------------------------------------------------------------------------
 
@@ -452,7 +452,10 @@ static void kick_late(Conn *k, const char *what, double seconds) {
 
 static void conn_deadline(Server *s, Conn *k, double now) {
     double age = now - k->since_s;
-    if (k->gone) return;
+    if (k->gone) { // libmicrohttpd misses an end that comes along with the bytes before it
+        if (k->phase != CONN_BUSY && age > gone_s) conn_kick(k, NULL);
+        return;
+    }
     if (k->phase == CONN_HEADERS && age > s->o.header_s)
         kick_late(k, "headers", s->o.header_s);
     else if (k->phase == CONN_BODY && age > s->o.body_s)

@@ -37,3 +37,14 @@ def test_connections_of_those_who_left_are_closed(server, version):
         assert all(b"data: [DONE]" in answer for answer in whole)
         assert wait_for(lambda: files() <= before, 2), f"{files() - before} files more"  # whole ones, too
     assert wait_for(lambda: idle(server))
+
+
+@pytest.mark.parametrize("begin", [b"", b"POST /v1/comp", b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 90\r\n\r\n{\"prompt\": ["])
+def test_half_requests_with_their_end_are_closed(server, begin):
+    """Bytes and the end of the client's side in one go, which an edge of epoll tells once."""
+    before = len(os.listdir(f"/proc/{server.process.pid}/fd"))
+    with contextlib.ExitStack() as held:
+        for _ in range(300):
+            s = held.enter_context(contextlib.closing(server.raw(begin)))
+            s.shutdown(socket.SHUT_WR)
+        assert wait_for(lambda: len(os.listdir(f"/proc/{server.process.pid}/fd")) <= before, 5)
