@@ -9,7 +9,8 @@ One row is one case, in words of our own and with requests of our own:
 
 `check` gets a `Talk` (talk.py), sends, and is true when the answer is what they expect. ../test_cases.py runs every row: one
 without `differs` must be true, one with it must be false, so that the list stays true. A row stands for one test of theirs, or for one
-combination of its parameters; the file it was learnt from stands above it. Left out is what this server does not do at all: images and
+combination of its parameters (not yet in the rows of test_metrics.py and of key-guards-*, where names that a test of theirs loops over
+have rows of their own); the file it was learnt from stands above it. Left out is what this server does not do at all: images and
 audio, embeddings and ranking, LoRA, filling in the middle, shifted contexts, saved slots, stored responses, loading and unloading of
 models, routes of cloud vendors; and tests of what a certain trained model says, or of the inside of their programs.
 """
