@@ -1,6 +1,7 @@
 // chain: launches of a decode step that follow each other, as one. Each is the kernel that it would be by
 // itself (same code, same bits); between two of them all blocks meet. Weights do not depend on what came
-// before: while the blocks meet, those that the next product begins with are on their way.
+// before: while the blocks meet, those that the next product begins with are on their way. A norm has a block
+// a token: behind it the others have more time.
 #ifndef INSTANCE
 #define INSTANCE // of the templates below: their samples are theirs
 #define CHAIN_SAMPLES
@@ -16,30 +17,30 @@
 // the work buffer.
 template <class S> struct LinkLinear {
     static constexpr uint32_t ARGS = 10, WORK = 6;
-    static constexpr bool HAS_WORK = true;
+    static constexpr bool HAS_WORK = true, NORMS = false;
     template <class Link> static __device__ __forceinline__ void run(void *const *args, Link &link) {
         linear_stream<S>(*(const Args<10> *)args, link);
     }
 };
 template <class S> struct LinkGateUp {
     static constexpr uint32_t ARGS = 10, WORK = 6;
-    static constexpr bool HAS_WORK = true;
+    static constexpr bool HAS_WORK = true, NORMS = false;
     template <class Link> static __device__ __forceinline__ void run(void *const *args, Link &link) {
         gate_up_stream<S>(*(const Args<10> *)args, link);
     }
 };
 template <class S> struct LinkNormAdd {
     static constexpr uint32_t ARGS = 7, WORK = 0;
-    static constexpr bool HAS_WORK = false;
+    static constexpr bool HAS_WORK = false, NORMS = true;
     template <class Link> static __device__ __forceinline__ void run(void *const *args, Link &link) {
         static_assert(Link::THREADS >= S::threads, "a thread for each share of a row");
         link.wait();
-        if (threadIdx.x < S::threads) norm_add_rows<S>(*(const Args<7> *)args);
+        if (threadIdx.x < S::threads) norm_add_rows<S, Link::FETCHES>(*(const Args<7> *)args);
     }
 };
 template <class S> struct LinkQuantizeRows {
     static constexpr uint32_t ARGS = 3, WORK = 0;
-    static constexpr bool HAS_WORK = false;
+    static constexpr bool HAS_WORK = false, NORMS = false;
     template <class Link> static __device__ __forceinline__ void run(void *const *args, Link &link) {
         static_assert(Link::THREADS >= S::threads, "a thread for each share of a row");
         link.wait();
@@ -49,7 +50,7 @@ template <class S> struct LinkQuantizeRows {
 // Where it has no place in attention (rope_attention.cu).
 template <class S> struct LinkRopeWrite {
     static constexpr uint32_t ARGS = 12, WORK = 0;
-    static constexpr bool HAS_WORK = false;
+    static constexpr bool HAS_WORK = false, NORMS = false;
     template <class Link> static __device__ __forceinline__ void run(void *const *args, Link &link) {
         link.wait();
         rope_write_heads<S, Link::THREADS, false>(*(const Args<12> *)args);
@@ -57,22 +58,28 @@ template <class S> struct LinkRopeWrite {
 };
 
 // A link as its template sees it (lib/link.cuh).
-template <uint32_t THREADS_, uint32_t GRID_, uint32_t EARLY_, bool OPAQUE_, bool WAITS_> struct ChainLink {
-    static constexpr uint32_t THREADS = THREADS_, GRID = GRID_, EARLY = WAITS_ ? EARLY_ : 8;
-    static constexpr bool WAITS = WAITS_, OPAQUE = OPAQUE_;
+// EARLY: after a product; EARLY_NORM: after a norm.
+template <uint32_t THREADS_, uint32_t GRID_, uint32_t EARLY_, uint32_t EARLY_NORM_, bool OPAQUE_>
+struct Chain {
+    static constexpr uint32_t THREADS = THREADS_, GRID = GRID_, EARLY = EARLY_, EARLY_NORM = EARLY_NORM_;
+    static constexpr bool OPAQUE = OPAQUE_;
+};
+template <class C, uint32_t EARLY_, bool WAITS_> struct ChainLink {
+    static constexpr uint32_t THREADS = C::THREADS, GRID = C::GRID, EARLY = EARLY_;
+    static constexpr bool WAITS = WAITS_, FETCHES = false, OPAQUE = C::OPAQUE;
     GridMeeting<GRID> &meeting;
     __device__ __forceinline__ void wait() const {
         if constexpr (WAITS) meeting.wait();
     }
 };
 
-template <uint32_t THREADS, uint32_t GRID, uint32_t EARLY, bool OPAQUE, bool WAITS, class L, class... Rest>
-__device__ __forceinline__ void chain_links(void *const *args, GridMeeting<GRID> &meeting) {
-    ChainLink<THREADS, GRID, EARLY, OPAQUE, WAITS> link = {meeting};
+template <class C, uint32_t EARLY, bool WAITS, class L, class... Rest>
+__device__ __forceinline__ void chain_links(void *const *args, GridMeeting<C::GRID> &meeting) {
+    ChainLink<C, EARLY, WAITS> link = {meeting};
     L::run(args, link);
     if constexpr (sizeof...(Rest) != 0) {
         meeting.arrive();
-        chain_links<THREADS, GRID, EARLY, OPAQUE, true, Rest...>(args + L::ARGS, meeting);
+        chain_links<C, L::NORMS ? C::EARLY_NORM : C::EARLY, true, Rest...>(args + L::ARGS, meeting);
     }
 }
 
@@ -84,11 +91,10 @@ template <class L, class... Rest> __device__ __forceinline__ void *chain_work(vo
         return chain_work<Rest...>(args + L::ARGS);
 }
 
-template <uint32_t THREADS, uint32_t GRID, uint32_t EARLY, bool OPAQUE, class... Links>
-__device__ __forceinline__ void chain(void *const *args) {
-    __shared__ GridMeeting<GRID> meeting;
+template <class C, class... Links> __device__ __forceinline__ void chain(void *const *args) {
+    __shared__ GridMeeting<C::GRID> meeting;
     meeting.open((uint8_t *)chain_work<Links...>(args) + WORK_MEETING);
-    chain_links<THREADS, GRID, EARLY, OPAQUE, false, Links...>(args, meeting);
+    chain_links<C, 8, false, Links...>(args, meeting);
 }
 
 #ifdef CHAIN_SAMPLES
@@ -145,7 +151,7 @@ struct E4m3Rows {
 };
 #define CHAIN(name, args, ...)                                                                               \
     extern "C" __global__ void __launch_bounds__(512, 1) name(const __grid_constant__ Args<args> a) {        \
-        chain<512, 128, 4, true, __VA_ARGS__>(a.p);                                                          \
+        chain<Chain<512, 128, 4, 6, true>, __VA_ARGS__>(a.p);                                                              \
     }
 CHAIN(chain_sample, 40, LinkLinear<ChainO>, LinkGateUp<ChainGateUp>, LinkLinear<ChainDown>,
       LinkLinear<ChainQkv>)

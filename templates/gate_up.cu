@@ -52,7 +52,7 @@ template <class S, class Link> __device__ __forceinline__ void gate_up_stream(co
             columns.open(n_tok, [&](uint32_t t) { return rows.row(t); });
             return columns;
         },
-        (float4 *)shared, [&] { prefetch_next<S::next_bytes>(a.p[9]); },
+        (float4 *)shared, [&] { prefetch_next<Link::FETCHES ? S::next_bytes : 0>(a.p[9]); },
         [&](uint32_t tile, uint32_t c, const float(&sums)[4]) {
             const float *gates = NEAR ? near.row - deal().first * 8 : row_scale;
             product_store_gated<S>(

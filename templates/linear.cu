@@ -39,7 +39,7 @@ template <class S, class Link> __device__ __forceinline__ void linear_stream(con
             columns.open(n_tok, [&](uint32_t t) { return rows.row(t); });
             return columns;
         },
-        (float4 *)shared, [&] { prefetch_next<S::next_bytes>(a.p[9]); },
+        (float4 *)shared, [&] { prefetch_next<Link::FETCHES ? S::next_bytes : 0>(a.p[9]); },
         [&](uint32_t tile, uint32_t c, const float(&sums)[4]) {
             product_store<S>(
                 tile, c * TILE_TOKENS, read_again(n_tokens), sums,

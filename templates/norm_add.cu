@@ -63,7 +63,7 @@ __device__ __forceinline__ void norm_add_row(const Args<7> &a, NormRow<S> &row, 
 }
 
 // By the first S::threads threads of the block.
-template <class S> __device__ __forceinline__ void norm_add_rows(const Args<7> &a) {
+template <class S, bool FETCHES> __device__ __forceinline__ void norm_add_rows(const Args<7> &a) {
     static_assert(S::hidden % 4 == 0, "rows are moved 16 bytes at a time");
     static_assert(!S::e4m3 || !S::wide, "a row that is read as floats is not quantised");
     static_assert(S::has_branch || !S::has_post, "only a branch is normed before it is added");
@@ -77,7 +77,7 @@ template <class S> __device__ __forceinline__ void norm_add_rows(const Args<7> &
     // The first token needs no count to be there: a single one does not wait for it.
     if (token == 0) row.load(a, 0);
     const uint32_t n_tokens = ((const uint32_t *)a.p[5])[S::count];
-    prefetch_next<S::next_bytes>(a.p[6]);
+    prefetch_next<FETCHES ? S::next_bytes : 0>(a.p[6]);
     if (token != 0 && token < n_tokens) row.load(a, token);
     while (token < n_tokens) {
         norm_add_row<S>(a, row, token, partials, turn);
@@ -86,7 +86,7 @@ template <class S> __device__ __forceinline__ void norm_add_rows(const Args<7> &
     }
 }
 
-template <class S> __device__ void norm_add(const Args<7> &a) { norm_add_rows<S>(a); }
+template <class S> __device__ void norm_add(const Args<7> &a) { norm_add_rows<S, true>(a); }
 
 #ifndef INSTANCE
 struct NormAddQwen3 { // 8B

@@ -18,7 +18,7 @@ enum {
     WORK_COUNTERS_BYTES = 64 << 10,
     WORK_COUNTERS = 16384 - 32, // the last line is where chains meet
     WORK_MAX = 64 << 20,
-    FOLD_TOKENS = 4 // more rows to norm cost every block more than one launch
+    FOLD_TOKENS = 2 // more rows to norm cost every block more than a norm beside it, and two meetings
 };
 
 // Of an H100 at 1.98 GHz; other clocks scale them.

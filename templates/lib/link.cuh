@@ -4,6 +4,8 @@
 //   WAITS           inputs are there only after wait(), which every thread calls once
 //   EARLY           stages of weights that a warp asks for before that: more would delay the words that tell
 //                   that the inputs are there
+//   FETCHES         there is time to fetch into L2 what `next` is; in a chain the next product does it
+//                   itself, and more would only delay it
 //   OPAQUE          fewer registers for addresses, and a little slower
 #ifndef ADALLM_LIB_LINK_CUH
 #define ADALLM_LIB_LINK_CUH
@@ -11,7 +13,7 @@
 
 template <uint32_t THREADS_> struct Alone {
     static constexpr uint32_t THREADS = THREADS_, GRID = 0, EARLY = 8;
-    static constexpr bool WAITS = false, OPAQUE = false;
+    static constexpr bool WAITS = false, FETCHES = true, OPAQUE = false;
     __device__ __forceinline__ void wait() {}
 };
 #endif

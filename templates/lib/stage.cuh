@@ -81,9 +81,9 @@ template <Format F> struct Stage;
 template <> struct Stage<FORMAT_NVFP4> {
     uint4 codes;
     uint32_t scales;
-    __device__ __forceinline__ void load(const uint8_t *at, uint32_t lane) {
-        codes = ld_global_nc_v4(at + lane * 16);
-        scales = ld_global_nc_u16(at + 512 + lane * 2);
+    template <bool ONCE = false> __device__ __forceinline__ void load(const uint8_t *at, uint32_t lane) {
+        codes = ONCE ? ld_global_nc_v4_once(at + lane * 16) : ld_global_nc_v4(at + lane * 16);
+        scales = ONCE ? ld_global_nc_u16_once(at + 512 + lane * 2) : ld_global_nc_u16(at + 512 + lane * 2);
     }
     // mma's A operands of k-steps 2 half and 2 half + 1.
     __device__ __forceinline__ void pair(uint32_t half, uint32_t (&a)[2][4]) const {
@@ -95,9 +95,11 @@ template <> struct Stage<FORMAT_NVFP4> {
 
 template <> struct Stage<FORMAT_E4M3> {
     uint4 v[2];
-    __device__ __forceinline__ void load(const uint8_t *at, uint32_t lane) {
+    template <bool ONCE = false> __device__ __forceinline__ void load(const uint8_t *at, uint32_t lane) {
 #pragma unroll
-        for (uint32_t j = 0; j < 2; j++) v[j] = ld_global_nc_v4(at + j * 512 + lane * 16);
+        for (uint32_t j = 0; j < 2; j++)
+            v[j] = ONCE ? ld_global_nc_v4_once(at + j * 512 + lane * 16)
+                        : ld_global_nc_v4(at + j * 512 + lane * 16);
     }
     // Two values of a word to a register each, exact: E4M3 is a subset of fp16.
     __device__ __forceinline__ static void unpack(uint32_t w, uint32_t &low, uint32_t &high) {
@@ -112,9 +114,11 @@ template <> struct Stage<FORMAT_E4M3> {
 
 template <> struct Stage<FORMAT_F16> {
     uint4 v[4];
-    __device__ __forceinline__ void load(const uint8_t *at, uint32_t lane) {
+    template <bool ONCE = false> __device__ __forceinline__ void load(const uint8_t *at, uint32_t lane) {
 #pragma unroll
-        for (uint32_t j = 0; j < 4; j++) v[j] = ld_global_nc_v4(at + j * 512 + lane * 16);
+        for (uint32_t j = 0; j < 4; j++)
+            v[j] = ONCE ? ld_global_nc_v4_once(at + j * 512 + lane * 16)
+                        : ld_global_nc_v4(at + j * 512 + lane * 16);
     }
     __device__ __forceinline__ void pair(uint32_t half, uint32_t (&a)[2][4]) const {
 #pragma unroll

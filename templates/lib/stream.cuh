@@ -112,12 +112,12 @@ __device__ __forceinline__ void stream_tiles(const void *w, Share share, Columns
     uint4 x[COLS][EACH];
 #pragma unroll
     for (uint32_t d = 0; d < DEPTH && d < Link::EARLY; d++)
-        if (d < mine) ring[d].load(at + d * BYTES, lane);
+        if (d < mine) ring[d].template load<true>(at + d * BYTES, lane);
     const StreamColumns<COLS, T::E4M3> columns = make_columns();
     columns.load(n_stages ? begin : 0, x); // a slice may be empty
 #pragma unroll
     for (uint32_t d = Link::EARLY; d < DEPTH; d++)
-        if (d < mine) ring[d].load(at + d * BYTES, lane);
+        if (d < mine) ring[d].template load<true>(at + d * BYTES, lane);
 
     const auto round = [&](uint32_t round0, float4 *part) {
         const uint32_t round_end = Share::MOST <= ROUND ? n : min(round0 + ROUND, n);
@@ -144,7 +144,7 @@ __device__ __forceinline__ void stream_tiles(const void *w, Share share, Columns
 #pragma unroll
                                 for (uint32_t s = 0; s < EACH; s++) x[c][s] = x_next[c][s];
                         }
-                        if (whole.value ? left != 0 : d < left) ring[d].load(next + d * BYTES, lane);
+                        if (whole.value ? left != 0 : d < left) ring[d].template load<true>(next + d * BYTES, lane);
                     }
                 };
                 if (T::EVEN || (COLS == 1 && base + DEPTH <= n_stages && (left >= DEPTH || left == 0)))
