@@ -1,7 +1,6 @@
 // chain: launches of a decode step that follow each other, as one. Each is the kernel that it would be by
 // itself (same code, same bits); between two of them all blocks meet. Weights do not depend on what came
-// before: while the blocks meet, those that the next product begins with are on their way. A norm has a block
-// a token: behind it the others have more time.
+// before: while the blocks meet, those that the next product begins with are on their way.
 #ifndef INSTANCE
 #define INSTANCE // of the templates below: their samples are theirs
 #define CHAIN_SAMPLES
@@ -17,21 +16,21 @@
 // the work buffer.
 template <class S> struct LinkLinear {
     static constexpr uint32_t ARGS = 10, WORK = 6;
-    static constexpr bool HAS_WORK = true, NORMS = false;
+    static constexpr bool HAS_WORK = true;
     template <class Link> static __device__ __forceinline__ void run(void *const *args, Link &link) {
         linear_stream<S>(*(const Args<10> *)args, link);
     }
 };
 template <class S> struct LinkGateUp {
     static constexpr uint32_t ARGS = 10, WORK = 6;
-    static constexpr bool HAS_WORK = true, NORMS = false;
+    static constexpr bool HAS_WORK = true;
     template <class Link> static __device__ __forceinline__ void run(void *const *args, Link &link) {
         gate_up_stream<S>(*(const Args<10> *)args, link);
     }
 };
 template <class S> struct LinkNormAdd {
     static constexpr uint32_t ARGS = 7, WORK = 0;
-    static constexpr bool HAS_WORK = false, NORMS = true;
+    static constexpr bool HAS_WORK = false;
     template <class Link> static __device__ __forceinline__ void run(void *const *args, Link &link) {
         static_assert(Link::THREADS >= S::threads, "a thread for each share of a row");
         link.wait();
@@ -40,7 +39,7 @@ template <class S> struct LinkNormAdd {
 };
 template <class S> struct LinkQuantizeRows {
     static constexpr uint32_t ARGS = 3, WORK = 0;
-    static constexpr bool HAS_WORK = false, NORMS = false;
+    static constexpr bool HAS_WORK = false;
     template <class Link> static __device__ __forceinline__ void run(void *const *args, Link &link) {
         static_assert(Link::THREADS >= S::threads, "a thread for each share of a row");
         link.wait();
@@ -50,7 +49,7 @@ template <class S> struct LinkQuantizeRows {
 // Where it has no place in attention (rope_attention.cu).
 template <class S> struct LinkRopeWrite {
     static constexpr uint32_t ARGS = 12, WORK = 0;
-    static constexpr bool HAS_WORK = false, NORMS = false;
+    static constexpr bool HAS_WORK = false;
     template <class Link> static __device__ __forceinline__ void run(void *const *args, Link &link) {
         link.wait();
         rope_write_heads<S, Link::THREADS, false>(*(const Args<12> *)args);
@@ -58,14 +57,12 @@ template <class S> struct LinkRopeWrite {
 };
 
 // A link as its template sees it (lib/link.cuh).
-// EARLY: after a product; EARLY_NORM: after a norm.
-template <uint32_t THREADS_, uint32_t GRID_, uint32_t EARLY_, uint32_t EARLY_NORM_, bool OPAQUE_>
-struct Chain {
-    static constexpr uint32_t THREADS = THREADS_, GRID = GRID_, EARLY = EARLY_, EARLY_NORM = EARLY_NORM_;
+template <uint32_t THREADS_, uint32_t GRID_, uint32_t EARLY_, bool OPAQUE_> struct Chain {
+    static constexpr uint32_t THREADS = THREADS_, GRID = GRID_, EARLY = EARLY_;
     static constexpr bool OPAQUE = OPAQUE_;
 };
-template <class C, uint32_t EARLY_, bool WAITS_> struct ChainLink {
-    static constexpr uint32_t THREADS = C::THREADS, GRID = C::GRID, EARLY = EARLY_;
+template <class C, bool WAITS_> struct ChainLink {
+    static constexpr uint32_t THREADS = C::THREADS, GRID = C::GRID, EARLY = WAITS_ ? C::EARLY : 8;
     static constexpr bool WAITS = WAITS_, FETCHES = false, OPAQUE = C::OPAQUE;
     GridMeeting<GRID> &meeting;
     __device__ __forceinline__ void wait() const {
@@ -73,13 +70,13 @@ template <class C, uint32_t EARLY_, bool WAITS_> struct ChainLink {
     }
 };
 
-template <class C, uint32_t EARLY, bool WAITS, class L, class... Rest>
+template <class C, bool WAITS, class L, class... Rest>
 __device__ __forceinline__ void chain_links(void *const *args, GridMeeting<C::GRID> &meeting) {
-    ChainLink<C, EARLY, WAITS> link = {meeting};
+    ChainLink<C, WAITS> link = {meeting};
     L::run(args, link);
     if constexpr (sizeof...(Rest) != 0) {
         meeting.arrive();
-        chain_links<C, L::NORMS ? C::EARLY_NORM : C::EARLY, true, Rest...>(args + L::ARGS, meeting);
+        chain_links<C, true, Rest...>(args + L::ARGS, meeting);
     }
 }
 
@@ -94,7 +91,7 @@ template <class L, class... Rest> __device__ __forceinline__ void *chain_work(vo
 template <class C, class... Links> __device__ __forceinline__ void chain(void *const *args) {
     __shared__ GridMeeting<C::GRID> meeting;
     meeting.open((uint8_t *)chain_work<Links...>(args) + WORK_MEETING);
-    chain_links<C, 8, false, Links...>(args, meeting);
+    chain_links<C, false, Links...>(args, meeting);
 }
 
 #ifdef CHAIN_SAMPLES
@@ -151,7 +148,7 @@ struct E4m3Rows {
 };
 #define CHAIN(name, args, ...)                                                                               \
     extern "C" __global__ void __launch_bounds__(512, 1) name(const __grid_constant__ Args<args> a) {        \
-        chain<Chain<512, 128, 4, 6, true>, __VA_ARGS__>(a.p);                                                              \
+        chain<Chain<512, 128, 4, true>, __VA_ARGS__>(a.p);                                                                 \
     }
 CHAIN(chain_sample, 40, LinkLinear<ChainO>, LinkGateUp<ChainGateUp>, LinkLinear<ChainDown>,
       LinkLinear<ChainQkv>)

@@ -63,15 +63,15 @@ static bool rope_attention_print(const PlanKernel *k, StrBuf *out, Diags *d) {
     return true;
 }
 
-// What chain.cu calls: chain<Chain<threads, grid, early, early_norm, opaque>, LinkLinear<Spec0>,
+// What chain.cu calls: chain<Chain<threads, grid, early, opaque>, LinkLinear<Spec0>,
 // LinkRopeWrite<Spec1>>(pointers).
 static bool chain_print(const PlanKernel *k, StrBuf *out, Diags *d) {
     uint32_t n_args;
     if (!put_parts(k, &n_args, out, d)) return false;
     buf_printf(out, "extern \"C\" __global__ void __launch_bounds__(%u, 1)\n", k->threads);
     buf_printf(out, "    %s(const __grid_constant__ Args<%u> args) {\n", k->name, n_args);
-    buf_printf(out, "    chain<Chain<%u, %llu, %llu, %llu, %s>", k->threads, (Ull)k->spec[0].u,
-               (Ull)k->spec[1].u, (Ull)k->spec[2].u, k->spec[3].u ? "true" : "false");
+    buf_printf(out, "    chain<Chain<%u, %llu, %llu, %s>", k->threads, (Ull)k->spec[0].u, (Ull)k->spec[1].u,
+               k->spec[2].u ? "true" : "false");
     for (uint32_t i = 0; i < k->n_parts; i++) {
         buf_puts(out, ", Link");
         instance_put_camel(out, k->parts[i].template_);

@@ -7,14 +7,13 @@
 #include "compiler/passes/plan_work.h"
 #include "runtime/base/num.h"
 
-enum { PRODUCT_WORK = 6, OPAQUE = 3, CHAIN_FIELDS };
+enum { PRODUCT_WORK = 6, OPAQUE = 2, CHAIN_FIELDS };
 enum { FEW_TOKENS = 64, FEWER_TOKENS = 16 }; // of rope_attention's two sizes
 
 // A product takes over while its weights are on their way: this much of its first and last microseconds is
 // not lost when it does not begin with a launch.
 #define PRODUCT_HIDDEN_US 1.9
 #define MEETING_US        1.4 // until the last block has come and all know it
-#define NORM_US           0.8 // more until the rows of a norm are there, whose block has its loads to wait for
 #define ROPE_US           2.0 // what RoPE adds to attention
 
 static const SpecField *field(const PlanKernel *k, const char *key) {
@@ -157,9 +156,9 @@ static const char *chain_name(const Chainer *x, const PlanKernel *k) {
 
 // Stages that a warp asks for before the blocks have met: what memory delivers meanwhile. More would stand in
 // the way of the words that tell who has come.
-static uint64_t early_stages(const Target *t, double us) {
+static uint64_t early_stages(const Target *t) {
     enum { WARPS = 16, STAGE_BYTES = 576 };
-    double bytes = us * 1e3 * t->dram_gbs / t->units;
+    double bytes = MEETING_US * 1e3 * t->dram_gbs / t->units;
     return MAX(1u, (uint64_t)(bytes / (WARPS * STAGE_BYTES) + 0.5));
 }
 
@@ -169,9 +168,7 @@ static uint32_t chain_kernel(Chainer *x, const PlanLaunch *l, uint32_t n) {
     PlanKernel k = {
         .template_ = "chain", .spec = spec, .n_spec = CHAIN_FIELDS, .parts = parts_of(x, l, n), .n_parts = n};
     spec[0] = (SpecField){.key = "grid", .kind = 'u', .u = x->c->target->units};
-    spec[1] = (SpecField){.key = "early", .kind = 'u', .u = early_stages(x->c->target, MEETING_US)};
-    spec[2] =
-        (SpecField){.key = "early_norm", .kind = 'u', .u = early_stages(x->c->target, MEETING_US + NORM_US)};
+    spec[1] = (SpecField){.key = "early", .kind = 'u', .u = early_stages(x->c->target)};
     spec[OPAQUE] = (SpecField){.key = "opaque", .kind = 'u'};
     for (uint32_t i = 0; i < n; i++) {
         k.threads = MAX(k.threads, k.parts[i].threads);
