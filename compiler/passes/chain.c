@@ -14,6 +14,7 @@ enum { FEW_TOKENS = 64, FEWER_TOKENS = 16 }; // of rope_attention's two sizes
 // not lost when it does not begin with a launch.
 #define PRODUCT_HIDDEN_US 1.9
 #define MEETING_US        1.4 // until the last block has come and all know it
+#define NORM_US           0.7 // more, on average, where norms stand between products
 #define ROPE_US           2.0 // what RoPE adds to attention
 
 static const SpecField *field(const PlanKernel *k, const char *key) {
@@ -156,9 +157,11 @@ static const char *chain_name(const Chainer *x, const PlanKernel *k) {
 
 // Stages that a warp asks for before the blocks have met: what memory delivers meanwhile. More would stand in
 // the way of the words that tell who has come.
-static uint64_t early_stages(const Target *t) {
+static uint64_t early_stages(const Target *t, const PlanKernel *parts, uint32_t n) {
     enum { WARPS = 16, STAGE_BYTES = 576 };
-    double bytes = MEETING_US * 1e3 * t->dram_gbs / t->units;
+    bool norms = false;
+    for (uint32_t i = 0; i < n; i++) norms |= !strcmp(parts[i].template_, "norm_add");
+    double bytes = (MEETING_US + (norms ? NORM_US : 0)) * 1e3 * t->dram_gbs / t->units;
     return MAX(1u, (uint64_t)(bytes / (WARPS * STAGE_BYTES) + 0.5));
 }
 
@@ -168,7 +171,7 @@ static uint32_t chain_kernel(Chainer *x, const PlanLaunch *l, uint32_t n) {
     PlanKernel k = {
         .template_ = "chain", .spec = spec, .n_spec = CHAIN_FIELDS, .parts = parts_of(x, l, n), .n_parts = n};
     spec[0] = (SpecField){.key = "grid", .kind = 'u', .u = x->c->target->units};
-    spec[1] = (SpecField){.key = "early", .kind = 'u', .u = early_stages(x->c->target)};
+    spec[1] = (SpecField){.key = "early", .kind = 'u', .u = early_stages(x->c->target, k.parts, n)};
     spec[OPAQUE] = (SpecField){.key = "opaque", .kind = 'u'};
     for (uint32_t i = 0; i < n; i++) {
         k.threads = MAX(k.threads, k.parts[i].threads);

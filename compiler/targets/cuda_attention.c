@@ -23,7 +23,7 @@ enum {
 #define NARROW_US            3.0  // four warps take two rounds for a part
 #define WAVE_US              5.0  // a block alone on its SM takes another item
 #define FEW_SHARE            0.97 // of the memory's rate that it reaches
-#define FETCH_US             2.5  // of it, while the memory has little else to do
+#define FETCH_US             4.0  // of it, while the memory has little else to do
 #define FETCH_SHARE          0.65 // of the memory's rate: more would stand in the way
 #define MANY_US              4.0  // first keys of the prefill form
 #define PAGE_US              1.4  // a warp of it, a page of head_dim 128
