@@ -148,7 +148,7 @@ struct E4m3Rows {
 };
 #define CHAIN(name, args, ...)                                                                               \
     extern "C" __global__ void __launch_bounds__(512, 1) name(const __grid_constant__ Args<args> a) {        \
-        chain<Chain<512, 128, 4, true>, __VA_ARGS__>(a.p);                                                                 \
+        chain<Chain<512, 128, 4, true>, __VA_ARGS__>(a.p);                                                   \
     }
 CHAIN(chain_sample, 40, LinkLinear<ChainO>, LinkGateUp<ChainGateUp>, LinkLinear<ChainDown>,
       LinkLinear<ChainQkv>)

@@ -144,7 +144,8 @@ __device__ __forceinline__ void stream_tiles(const void *w, Share share, Columns
 #pragma unroll
                                 for (uint32_t s = 0; s < EACH; s++) x[c][s] = x_next[c][s];
                         }
-                        if (whole.value ? left != 0 : d < left) ring[d].template load<true>(next + d * BYTES, lane);
+                        if (whole.value ? left != 0 : d < left)
+                            ring[d].template load<true>(next + d * BYTES, lane);
                     }
                 };
                 if (T::EVEN || (COLS == 1 && base + DEPTH <= n_stages && (left >= DEPTH || left == 0)))
