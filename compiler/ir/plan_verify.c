@@ -457,6 +457,16 @@ static void check_rope_attention(Verify *v, uint32_t i, const PlanProgram *progr
         wrong(v, "chain %u: %u blocks of %u threads, attention has %u of %u", i, c->grid, k->threads,
               l[1].grid, k->parts[1].threads);
     if (!same_layer(&l[0], &l[1])) wrong(v, "chain %u: rope_write and attention of two layers", i);
+    const uint32_t at = c->first_launch - program->first_launch;
+    for (uint32_t j = 0; j < 2; j++)
+        for (uint32_t n = 0; n < l[j].n_args; n++) {
+            const AdaArg *arg = &l[j].args[n];
+            if (arg->kind != ADA_ARG_BUFFER || arg->index >= p->n_buffers) continue;
+            const PlanBuffer *b = &p->buffers[arg->index];
+            if (b->space == ADA_SPACE_SCRATCH && (b->first_launch > at || b->last_launch < at + 1))
+                wrong(v, "chain %u: buffer %u (%s) is not kept for both of its launches", i, arg->index,
+                      b->name);
+        }
     const AdaArg *q = &l[1].args[0];
     if (q->kind != ADA_ARG_BUFFER || q->index >= p->n_buffers ||
         p->buffers[q->index].last_launch != c->first_launch + 1 - program->first_launch)

@@ -134,10 +134,24 @@ static bool rope_attention_kernel(const Chainer *x, const PlanProgram *g, uint32
     return !is_refused(x->c, &k);
 }
 
-static void add_rope_attention(Chainer *x, uint32_t first, PlanKernel *k) {
+// Blocks do not wait for each other: what one still reads for the first launch must not be where another
+// already writes for the last.
+static void keep_for_all(Plan *p, const PlanProgram *g, uint32_t first, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t j = 0; j < p->launches[first + i].n_args; j++) {
+            const AdaArg *a = &p->launches[first + i].args[j];
+            PlanBuffer *b = a->kind == ADA_ARG_BUFFER ? &p->buffers[a->index] : NULL;
+            if (!b || b->space != ADA_SPACE_SCRATCH) continue;
+            b->first_launch = MIN(b->first_launch, first - g->first_launch);
+            b->last_launch = MAX(b->last_launch, first - g->first_launch + n - 1);
+        }
+}
+
+static void add_rope_attention(Chainer *x, const PlanProgram *g, uint32_t first, PlanKernel *k) {
     const PlanLaunch *attention = &x->p->launches[first + 1];
     const char *base =
         arena_printf(x->c->arena, "rope_%s_t%llu", k->parts[1].name, (unsigned long long)k->spec[0].u);
+    keep_for_all(x->p, g, first, 2);
     append(x, (PlanChain){.kernel = intern(x, k, base),
                           .first_launch = first,
                           .n_launches = 2,
@@ -228,7 +242,7 @@ static void chain_program(Chainer *x, const PlanProgram *g) {
         }
         if (n) add_chain(x, g->first_launch + j - n, n);
         n = fits;
-        if (pair) add_rope_attention(x, g->first_launch + j++, &k);
+        if (pair) add_rope_attention(x, g, g->first_launch + j++, &k);
     }
 }
 

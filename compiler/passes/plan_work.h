@@ -6,8 +6,8 @@
 //   choose    a kernel for every step and bucket
 //   schedule  which program a step belongs to, and which values share storage
 //   bucket    launches and buffers: the steps once for every bucket
-//   memplan   offsets in the scratch arena
 //   chain     launches of decode steps that may run as one
+//   memplan   offsets in the scratch arena
 #ifndef ADALLM_PASSES_PLAN_WORK_H
 #define ADALLM_PASSES_PLAN_WORK_H
 #include "compiler/ir/template.h"

@@ -125,6 +125,7 @@ struct Panel : Sums<MT, COLS, 1, WARPS * 32, PARTS> {
         }
         do this->end_slice(slice, partial); // the last one, and the empty ones behind it
         while (++slice % Base::PART_SLICES);
+        if (first >= end) cp_async_wait<0>(); // no chunk has: what the end of the product reads is there
         return this->end(partial, counter);
     }
 };
