@@ -10,7 +10,7 @@ ONCE = "Once upon a time there was a"
 
 # ---- llama-server ---------------------------------------------------------------------------------------------
 
-case, more = source("llama.cpp", "test_completion.py")
+case, also, more = source("llama.cpp", "test_completion.py")
 for words, n in (("short", 8), ("long", 64)):
     case(f"completion-{words}", f"{n} tokens asked for -> 200, as many counted, text, cut by length",
          lambda s, n=n: (r := s.complete(max_tokens=n, ignore_eos=True)).ok and r.usage["completion_tokens"] == n and r.text and r.finish == "length")
@@ -81,7 +81,7 @@ case("bias-object-of-texts", "an object whose keys are texts -> as pairs of text
 case("cancelled", "a client that goes away -> its slot is free soon",
      lambda s: s.hang_up("/v1/completions", {"prompt": LIFE, "max_tokens": 3000, "ignore_eos": True, "stream": True}) or s.becomes(s.is_idle, 2))
 
-case, more = source("llama.cpp", "test_ctx_shift.py")
+case, also, more = source("llama.cpp", "test_ctx_shift.py")
 case("context-is-filled", "no bound on the answer -> it ends for length where the context ends",
      lambda s: (r := s.call("/v1/completions", {"prompt": "Hi how are you", "n_predict": -1, "ignore_eos": True}, server=s.start("--max-model-len", 128))).ok
      and r.usage["total_tokens"] == 128 and r.finish == "length")
@@ -92,16 +92,16 @@ case("context-stream", "a stream that fills the context -> text, then one end fo
      lambda s: (r := s.call("/v1/completions", {"prompt": "Once", "n_predict": 100, "stream": True, "ignore_eos": True}, server=s.start("--max-model-len", 128))).text
      and r.finishes() == ["length"])
 
-case, more = source("llama.cpp", "test_ignore_eos.py")
+case, also, more = source("llama.cpp", "test_ignore_eos.py")
 case("ignore-eos", "ignore_eos with the end made certain -> goes on to max_tokens",
      lambda s: (eos := s.ids("<|im_end|>")[0]) and s.complete(logit_bias={str(eos): 100}, ignore_eos=True).usage["completion_tokens"] == 8)
 case("ignore-eos-not", "the same without -> ends at once, for stop",
      lambda s: (eos := s.ids("<|im_end|>")[0]) and (r := s.complete(logit_bias={str(eos): 100})).finish == "stop" and r.usage["completion_tokens"] == 1)
 
-case, more = source("llama.cpp", "test_infill.py")
+case, also, more = source("llama.cpp", "test_infill.py")
 more("infill-unsupported", "fill in the middle with a model that was not made for it -> an error that says so", lambda s: s.complete(suffix="end").refused("middle"))
 
-case, more = source("llama.cpp", "test_speculative.py")
+case, also, more = source("llama.cpp", "test_speculative.py")
 for n in (2, 4, 8, 12, 16):
     case(f"speculation-{n}", f"{n} guessed tokens a step -> the text is that without guessing",
          lambda s, n=n: s.complete("a b c a b c a b", max_tokens=60).text == s.call("/v1/completions", {"prompt": "a b c a b c a b", "temperature": 0, "max_tokens": 60},
@@ -113,12 +113,12 @@ for n in (1, 2):
 case("speculation-context", "guessing where the context ends -> text up to its end", lambda s: (r := s.call(
     "/v1/completions", {"prompt": [5] * 56, "temperature": 0, "n_predict": -1, "ignore_eos": True}, server=s.start("--max-model-len", 64, "--speculate", "ngram"))).text and r.usage["total_tokens"] == 64)
 
-case, more = source("llama.cpp", "test_slot_save.py")
+case, also, more = source("llama.cpp", "test_slot_save.py")
 case("cache-is-used", "a prompt that begins as an earlier one -> only the rest is computed", lambda s: s.complete(LIFE * 9).ok and s.complete(LIFE * 9 + " x").usage["prompt_tokens_details"]["cached_tokens"] > 30)
 
 # ---- vLLM -----------------------------------------------------------------------------------------------------
 
-case, more = source("vLLM", "openai/completion/test_completion.py")
+case, also, more = source("vLLM", "openai/completion/test_completion.py")
 case("single", "5 tokens, greedy -> one choice, length, usage that adds up",
      lambda s: (r := s.complete("Hello, my name is", max_tokens=5)).finish == "length" and len(r.choices) == 1 and r.usage["completion_tokens"] == 5
      and r.usage["total_tokens"] == r.usage["prompt_tokens"] + 5)
@@ -177,26 +177,26 @@ SCHEMA = {"type": "object", "properties": {"brand": {"type": "string"}, "foo": "
 for name, value in (("json", SCHEMA), ("regex", "[.*"), ("grammar", "root ::= statement-that-is-nowhere\n other ::= \"a\"")):
     case(f"bad-{name}", f"structured_outputs.{name} that is wrong -> 400", lambda s, name=name, value=value: s.complete(structured_outputs={name: value}).refused())
 
-case, more = source("vLLM", "openai/completion/test_completion_text_offset.py")
+case, also, more = source("vLLM", "openai/completion/test_completion_text_offset.py")
 case("offsets-with-stops", "log probabilities with a stop string, as a stream and whole -> the same offsets",
      lambda s: [x for c in s.complete(logprobs=0, stop=["\n\n"], stream=True).deltas() if c["logprobs"] for x in c["logprobs"]["text_offset"]]
      == s.complete(logprobs=0, stop=["\n\n"]).choice["logprobs"]["text_offset"])
 
-case, more = source("vLLM", "openai/completion/test_prompt_validation.py")
+case, also, more = source("vLLM", "openai/completion/test_prompt_validation.py")
 case("prompt-null", "no prompt -> 400", lambda s: s.complete(None).refused("prompt"))
 case("prompt-out-of-vocabulary", "an id beyond the vocabulary -> 400 that says so", lambda s: s.complete([999999]).refused("token id"))
 case("prompt-embeds", "prompt_embeds where they are not enabled -> 400 that names them", lambda s: s.complete(prompt_embeds="AAAA").refused("prompt_embeds"))
 
-case, more = source("vLLM", "openai/completion/test_empty_prompt_list.py")
+case, also, more = source("vLLM", "openai/completion/test_empty_prompt_list.py")
 case("prompts-empty", "an empty list -> 400", lambda s: s.complete([]).refused("prompt"))
 case("prompts-one", "a list of one -> one answer", lambda s: len(s.complete(["hello"]).choices) == 1)
 
-case, more = source("vLLM", "openai/completion/test_completion_error.py")
+case, also, more = source("vLLM", "openai/completion/test_completion_error.py")
 case("format-without-schema", "response_format json_schema without a schema -> 400 that says so", lambda s: s.complete(response_format={"type": "json_schema"}).refused("json_schema"))
 case("ids-negative", "a negative id -> 400", lambda s: s.complete([-1]).refused())
 case("ids-negative-nested", "the same in a list of prompts -> 400", lambda s: s.complete([[-1]]).refused())
 
-case, more = source("vLLM", "openai/basic/test_return_token_ids.py")
+case, also, more = source("vLLM", "openai/basic/test_return_token_ids.py")
 case("token-ids", "return_token_ids -> those of the prompt and of the answer, and both decode to the texts",
      lambda s: (r := s.complete("I love coding \U0001f680", return_token_ids=True, max_tokens=10)).choice["prompt_token_ids"] == s.ids("I love coding \U0001f680")
      and s.call("/detokenize", {"tokens": r.choice["token_ids"]})["prompt"].startswith(r.text[:3]))
@@ -208,17 +208,17 @@ case("token-ids-stream", "as a stream -> the prompt's ids once, in the first eve
      lambda s: (d := s.complete(return_token_ids=True, return_tokens_as_token_ids=True, logprobs=1, stream=True).deltas()) and d[0]["prompt_token_ids"]
      and not [c for c in d[1:] if "prompt_token_ids" in c] and [i for c in d for i in c["token_ids"]] == [int(t[9:]) for c in d if c["logprobs"] for t in c["logprobs"]["tokens"]])
 
-case, more = source("vLLM", "openai/completion/test_token_in_token_out.py")
+case, also, more = source("vLLM", "openai/completion/test_token_in_token_out.py")
 case("ids-in-ids-out", "ids in, ids out -> what text in and text out would be",
      lambda s: (r := s.complete(s.ids(LIFE), return_token_ids=True)).choice["token_ids"] == s.complete(LIFE, return_token_ids=True).choice["token_ids"])
 
-case, more = source("vLLM", "openai/completion/test_usage_policy.py")
+case, also, more = source("vLLM", "openai/completion/test_usage_policy.py")
 case("usage-always", "no stream -> usage without asking", lambda s: s.complete().usage["completion_tokens"] == 8)
 case("usage-not-in-streams", "a stream that does not ask -> no usage", lambda s: all("usage" not in e or e["usage"] is None for e in s.complete(stream=True).events))
 
 case("usage-asked-in-streams", "a stream with include_usage -> usage in an event without choices", lambda s: any(e.get("usage") and not e["choices"] for e in s.complete(stream=True, stream_options={"include_usage": True}).events))
 
-case, more = source("vLLM", "../v1/entrypoints/openai/test_completion.py")
+case, also, more = source("vLLM", "../v1/entrypoints/openai/test_completion.py")
 more("min-tokens", "min_tokens with the end made certain -> so many, then the end",
      lambda s: (eos := s.ids("<|im_end|>")[0]) and s.complete(logit_bias={str(eos): 100}, min_tokens=5, max_tokens=20).usage["completion_tokens"] == 6)
 more("stop-token-ids", "an id that stops -> ends for stop, and stop_reason is the id",

@@ -24,7 +24,7 @@ def pick(answer, kind):
     return next(e for e in answer.events if e["type"] == kind)
 
 
-case, more = source("llama.cpp", "test_compat_anthropic.py")
+case, also, more = source("llama.cpp", "test_compat_anthropic.py")
 case("message", "a message -> type message, role assistant, a block of text, a stop_reason",
      lambda s: (r := s.message()).ok and (r["type"], r["role"]) == ("message", "assistant") and r["content"][0]["type"] == "text" and r["stop_reason"] in ("end_turn", "max_tokens"))
 case("message-usage", "the same -> input_tokens, output_tokens and cache_read_input_tokens as integers",
@@ -88,7 +88,7 @@ case("thinking-stream", "the same as a stream -> thinking at index 0, thinking_d
      and {"thinking_delta", "signature_delta"} <= {e["delta"]["type"] for e in r.events if e["type"] == "content_block_delta"})
 case("message-is-no-completion", "the same question in both APIs -> each in its own form", lambda s: "choices" in s.chat().body and "choices" not in s.message().body and "object" not in s.message().body)
 
-case, more = source("vLLM", "anthropic/test_messages.py")
+case, also, more = source("vLLM", "anthropic/test_messages.py")
 case("simple", "a message -> role assistant, text", lambda s: (r := s.message("how are you!"))["role"] == "assistant" and r.text)
 more("end-turn", "a model that ends -> stop_reason end_turn", lambda s: s.message(logit_bias={str(s.ids("<|im_end|>")[0]): 100})["stop_reason"] == "end_turn")
 case("system", "a system prompt -> answered", lambda s: s.message("how are you!", system="you are a helpful assistant").ok)
@@ -98,7 +98,7 @@ case("tool-call", "a demanded tool -> stop_reason tool_use", lambda s: s.message
 case("tool-call-stream", "the same as a stream -> stop_reason tool_use",
      lambda s: pick(s.message(tools=[TOOL], tool_choice={"type": "tool", "name": "get_weather"}, max_tokens=300, temperature=1, seed=2, stream=True), "message_delta")["delta"]["stop_reason"] == "tool_use")
 
-case, more = source("vLLM", "anthropic/test_content_block_validation.py")
+case, also, more = source("vLLM", "anthropic/test_content_block_validation.py")
 for name, block in (("use-no-id", {k: v for k, v in USE.items() if k != "id"}), ("use-empty-id", {**USE, "id": ""}), ("use-no-name", {k: v for k, v in USE.items() if k != "name"}),
                     ("use-empty-name", {**USE, "name": ""}), ("use-no-input", {k: v for k, v in USE.items() if k != "input"}), ("text-none", {"type": "text"}),
                     ("thinking-none", {"type": "thinking", "signature": "abc"}), ("redacted-none", {"type": "redacted_thinking"}), ("redacted-empty", {"type": "redacted_thinking", "data": ""})):
@@ -110,23 +110,23 @@ for name, block in (("use", USE), ("use-empty-input", {**USE, "input": {}}), ("t
     case(f"block-{name}-passes", f"{json.dumps(block)} -> taken", lambda s, block=block: send(s, talk("?", [block, {"type": "text", "text": "x"}], "and?")).ok)
 case("block-result-passes", "a result without content -> taken", lambda s: send(s, talk("?", [USE], [{"type": "tool_result", "tool_use_id": "test123"}])).ok)
 
-case, more = source("vLLM", "anthropic/test_stream_error.py")
+case, also, more = source("vLLM", "anthropic/test_stream_error.py")
 more("error-form", "an error -> type error, error.type and error.message", lambda s: (r := s.message(temperature=9)).body["type"] == "error" and r.error["type"] == "invalid_request_error" and r.error["message"])
 more("error-model", "another model -> 404 not_found_error", lambda s: (r := s.message(model="claude")).status == 404 and r.error["type"] == "not_found_error")
 
-case, more = source("vLLM", "anthropic/test_cache_accounting.py")
+case, also, more = source("vLLM", "anthropic/test_cache_accounting.py")
 case("cache-read", "the same prompt twice -> cache_read_input_tokens, and the sum stays",
      lambda s: (a := s.message("cache me " * 20).usage) and (b := s.message("cache me " * 20).usage)["cache_read_input_tokens"] > 16
      and a["input_tokens"] + a["cache_read_input_tokens"] == b["input_tokens"] + b["cache_read_input_tokens"])
 
 case("cache-read-stream", "the same as a stream -> in the usage at the end", lambda s: s.message("cache me too " * 20).ok and pick(s.message("cache me too " * 20, stream=True), "message_delta")["usage"]["cache_read_input_tokens"] > 0)
 
-case, more = source("vLLM", "anthropic/test_usage_policy.py")
+case, also, more = source("vLLM", "anthropic/test_usage_policy.py")
 case("usage", "a message -> input and output tokens", lambda s: (u := s.message("a fresh question of its own").usage)["input_tokens"] > 0 and u["output_tokens"] > 0)
 case("usage-at-start", "a stream -> the prompt's tokens in message_start, 0 of the answer", lambda s: (u := pick(s.message("another one of its own", stream=True), "message_start")["message"]["usage"])["input_tokens"] > 0 and u["output_tokens"] == 0)
 case("usage-in-stream", "a stream -> usage in message_delta without asking", lambda s: pick(s.message(stream=True), "message_delta")["usage"]["output_tokens"] == 8)
 
-case, more = source("vLLM", "anthropic/test_anthropic_messages_conversion.py")
+case, also, more = source("vLLM", "anthropic/test_anthropic_messages_conversion.py")
 
 
 def chat_of(s, messages, **fields):

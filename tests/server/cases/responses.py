@@ -40,7 +40,7 @@ def respond(s, input="Say hello", **fields):
     return s.call("/v1/responses", {"input": input, "temperature": 0, "max_output_tokens": 8, **fields})
 
 
-case, more = source("llama.cpp", "test_compat_oai_responses.py")
+case, also, more = source("llama.cpp", "test_compat_oai_responses.py")
 case("responses-schema", "text.format json_schema -> the text obeys", lambda s: respond(s, **QUIET, **as_text({"const": "foooooo"})).text == '"foooooo"')
 case("responses-json", "text.format json_object -> begins with a brace", lambda s: respond(s, **{**QUIET, "max_output_tokens": 20}, text={"format": {"type": "json_object"}}).text.startswith("{"))
 case("responses-text", "text.format text -> any text", lambda s: respond(s, text={"format": {"type": "text"}}).ok)
@@ -54,7 +54,7 @@ case("responses-stream-text", "a stream -> its deltas make the text of the respo
 case("responses-telemetry", "timings_per_token and return_progress -> timings and prompt_progress in events", lambda s: "timings" in respond(s, stream=True, timings_per_token=True, return_progress=True).raw,
      differs="chats and completions have timings; events of this API hold what OpenAI's hold")
 
-case, more = source("vLLM", "openai/responses/test_simple.py")
+case, also, more = source("vLLM", "openai/responses/test_simple.py")
 case("responses-basic", "a model that ends -> completed, no incomplete_details",
      lambda s: (r := respond(s, logit_bias={str(s.ids("<|im_end|>")[0]): 100}))["status"] == "completed" and r["incomplete_details"] is None)
 MESSAGE = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Be concise."}]}
@@ -78,25 +78,25 @@ case("responses-sampling", "top_k, repetition_penalty and seed -> taken", lambda
 case("responses-event-stack", "a stream -> every event that ends something ends what was begun last", lambda s: ends_what_it_began(respond(s, stream=True, tools=[], background=False)))
 more("responses-sequence", "a stream -> sequence numbers from 0 without a gap", lambda s: (n := [e["sequence_number"] for e in respond(s, stream=True).events]) == list(range(len(n))))
 
-case, more = source("vLLM", "../v1/entrypoints/openai/responses/test_basic.py")
+case, also, more = source("vLLM", "../v1/entrypoints/openai/responses/test_basic.py")
 case("responses-input-text", "a string -> an item of type message at the end", lambda s: respond(s)["output"][-1]["type"] == "message")
 case("responses-instructions", "instructions -> as a system message", lambda s: s.same(respond(s, "Hi", instructions="Book"), respond(s, [BOOK[0], {"role": "user", "content": "Hi"}])))
 case("responses-chat", "system, user, assistant, user -> answered", lambda s: respond(s, [*BOOK, {"role": "assistant", "content": "15"}, {"role": "user", "content": "Twice?"}]).ok)
 case("responses-input-parts", "content as input_text -> as a string", lambda s: s.same(respond(s, [{"role": "user", "content": [{"type": "input_text", "text": "Hello!"}]}]), respond(s, "Hello!")))
 
-case, more = source("vLLM", "../v1/entrypoints/openai/responses/test_stateful.py")
+case, also, more = source("vLLM", "../v1/entrypoints/openai/responses/test_stateful.py")
 case("responses-stored", "previous_response_id of an answer -> the talk goes on", lambda s: respond(s, previous_response_id=respond(s, store=True)["id"]).ok,
      differs="400: the server keeps no state; clients send the whole input, as with store: false")
 case("responses-background", "background -> the answer later", lambda s: respond(s, background=True, store=True).ok,
      differs="400: the same, the server keeps no state")
 
-case, more = source("vLLM", "openai/responses/test_structured_output.py")
+case, also, more = source("vLLM", "openai/responses/test_structured_output.py")
 EVENT = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 10}, "who": {"type": "array", "items": {"type": "string", "maxLength": 6}, "maxItems": 2}},
          "required": ["name", "who"], "additionalProperties": False}
 case("responses-event", "a schema -> an object with what it requires", lambda s: set(json.loads(respond(s, BOOK, **QUIET, **as_text(EVENT)).text)) == {"name", "who"})
 more("responses-event-stream", "the same as a stream -> the same text", lambda s: s.same(*[respond(s, BOOK, **QUIET, **as_text(EVENT), stream=x) for x in (False, True)]))
 
-case, more = source("vLLM", "openai/responses/test_function_call.py")
+case, also, more = source("vLLM", "openai/responses/test_function_call.py")
 case("responses-call", "tool_choice required -> a function_call with valid arguments", lambda s: "latitude" in json.loads(output(respond(s, **USE, tool_choice="required"), "function_call")["arguments"]))
 case("responses-call-auto", "tool_choice auto -> answered", lambda s: respond(s, tools=[TOOL], tool_choice="auto").ok)
 case("responses-call-named", "a named tool -> a call of it", lambda s: output(respond(s, **USE, tool_choice={"type": "function", "name": "get_weather"}), "function_call")["name"] == "get_weather")
@@ -109,16 +109,16 @@ case("responses-call-stream", "the same as a stream -> the deltas make the argum
      == next(e["item"] for e in r.events if e["type"] == "response.output_item.done" and e["item"]["type"] == "function_call")["arguments"])
 case("responses-call-stack", "the same -> ends what it began", lambda s: ends_what_it_began(respond(s, **USE, tool_choice="required", stream=True)))
 
-case, more = source("vLLM", "openai/responses/test_errors.py")
+case, also, more = source("vLLM", "openai/responses/test_errors.py")
 more("responses-no-input", "no input -> 400", lambda s: s.call("/v1/responses", {}).refused("input"))
 more("responses-wrong-model", "another model -> 404", lambda s: respond(s, model="nope").refused("nope", status=404))
 for name, value in (("temperature", 5), ("max_output_tokens", 0), ("top_p", 2), ("tools", [{"type": "web_search"}]), ("text", {"format": {"type": "x"}}), ("input", 5)):
     more(f"responses-refused-{name}", f"{name} {json.dumps(value)} -> 400", lambda s, name=name, value=value: respond(s, **{name: value}).refused() if name != "input" else respond(s, value).refused())
 
-case, more = source("vLLM", "openai/responses/test_image.py")
+case, also, more = source("vLLM", "openai/responses/test_image.py")
 more("responses-image", "an image for a model of text -> 400", lambda s: respond(s, [{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]}]).refused())
 
-case, more = source("vLLM", "openai/responses/test_usage_policy.py")
+case, also, more = source("vLLM", "openai/responses/test_usage_policy.py")
 case("responses-usage", "an answer -> input, output and total tokens", lambda s: (u := respond(s).usage)["total_tokens"] == u["input_tokens"] + u["output_tokens"] and u["output_tokens"] == 8)
 case("responses-usage-not-before", "a stream -> no usage before its end", lambda s: not [e for e in respond(s, stream=True).events[:-1] if "response" in e and e["response"]["usage"]])
 case("responses-usage-stream", "a stream -> the same at its end", lambda s: respond(s, stream=True).events[-1]["response"]["usage"]["output_tokens"] == 8)

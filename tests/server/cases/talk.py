@@ -27,6 +27,11 @@ class Answer:
         return self.status == 200
 
     @property
+    def streamed(self):
+        """A stream that went well and brought something."""
+        return self.ok and len(self.events) > 1
+
+    @property
     def error(self):
         return self.body["error"] if isinstance(self.body, dict) and "error" in self.body else {}
 
@@ -94,9 +99,9 @@ class Answer:
 
 
 class Talk:
-    def __init__(self, server, start, begin, keyed):
+    def __init__(self, server, start, begin, keyed, keys):
         self.server, self.start, self.begin = server, start, begin  # start(arguments): another, kept; begin(arguments): one of the case's own
-        self.keyed = keyed  # one that wants the key KEY
+        self.keyed, self.keys = keyed, keys  # one that wants the key KEY; the file of its keys
         self.said = []  # of the case that runs
 
     def call(self, path, body=None, method=None, headers=None, server=None):

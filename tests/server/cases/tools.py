@@ -49,7 +49,7 @@ def fits(call, *tools):
     return True
 
 
-case, more = source("llama.cpp", "test_tool_call.py")
+case, also, more = source("llama.cpp", "test_tool_call.py")
 for stream in (False, True):
     way = "stream" if stream else "whole"
     for tool, key in ((TEST, "success"), (CODE, "code")):
@@ -69,7 +69,7 @@ more("tool-result-is-read", "another result of the tool -> another prompt", lamb
 more("tools-are-in-the-prompt", "tools -> a longer prompt, with their names", lambda s: "get_weather" in s.call("/apply-template", {"messages": [USER], "tools": [WEATHER]})["prompt"])
 more("tools-none-not-in-the-prompt", "tool_choice none -> a prompt without them", lambda s: s.chat(tools=[WEATHER], tool_choice="none").usage["prompt_tokens"] == s.chat().usage["prompt_tokens"])
 
-case, more = source("vLLM", "openai/chat_completion/test_completion_with_function_calling.py")
+case, also, more = source("vLLM", "openai/chat_completion/test_completion_with_function_calling.py")
 for thinking in (True, False):
     for choice_name, choice in (("required", "required"), ("named", named(WEATHER))):
         for stream in (True, False):
@@ -95,7 +95,7 @@ for choice_name, choice in (("required", "required"), ("named", named(WEATHER)))
     case(f"one-token-{choice_name}", f"{choice_name} with one token -> ended for length, no call, no content",
          lambda s, choice=choice: (r := ask(s, [WEATHER], choice, max_tokens=1)).finish == "length" and not r.message.get("tool_calls") and not r.message["content"])
 
-case, more = source("vLLM", "openai/chat_completion/test_tool_choice_null.py")
+case, also, more = source("vLLM", "openai/chat_completion/test_tool_choice_null.py")
 case("choice-null", "tool_choice null with tools -> as without the field", lambda s: s.chat(tools=[WEATHER], tool_choice=None, return_token_ids=True)["prompt_token_ids"]
      == s.chat(tools=[WEATHER], return_token_ids=True)["prompt_token_ids"])
 case("choice-null-no-tools", "tool_choice null without tools -> answered", lambda s: s.chat(tool_choice=None).ok)
@@ -105,12 +105,12 @@ case("choice-auto-no-tools", "tool_choice auto without tools -> 400", lambda s: 
 case("choice-none-no-tools", "tool_choice none without tools -> answered", lambda s: s.chat(tool_choice="none").ok)
 more("choice-none", "tool_choice none with tools -> no call", lambda s: not s.chat(tools=[WEATHER], tool_choice="none").message.get("tool_calls"))
 
-case, more = source("vLLM", "openai/chat_completion/test_delta_tool_call_serialization.py")
+case, also, more = source("vLLM", "openai/chat_completion/test_delta_tool_call_serialization.py")
 case("delta-index", "deltas of a call -> each has its index", lambda s: all(isinstance(t["index"], int) for c in ask(s, [TEST], "required", stream=True).deltas() for t in c["delta"].get("tool_calls") or []))
 case("delta-type-once", "deltas of a call -> the type with the first alone",
      lambda s: [t.get("type") for c in ask(s, [TEST], "required", stream=True).deltas() for t in c["delta"].get("tool_calls") or []][:2] == ["function", None])
 
-case, more = source("vLLM", "openai/chat_completion/test_serving_chat.py")
+case, also, more = source("vLLM", "openai/chat_completion/test_serving_chat.py")
 more("parallel-off", "parallel_tool_calls false, required -> one call", lambda s: len(calls(ask(s, [WEATHER, FORECAST], "required"))) == 1)
 more("tools-bad-schema", "a tool whose parameters no schema are -> 400", lambda s: s.chat(tools=[{"type": "function", "function": {"name": "f", "parameters": 5}}]).refused("tools[0]"))
 more("tools-no-name", "a tool without a name -> 400", lambda s: s.chat(tools=[{"type": "function", "function": {"parameters": {}}}]).refused("name"))
