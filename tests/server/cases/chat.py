@@ -169,6 +169,10 @@ SAYING = [{"role": "user", "content": "A saying"}, {"role": "assistant", "conten
 for echo in (True, False):
     case(f"chat-echo-{echo}", f"a message gone on with, echo {echo} -> the answer has it: {echo}",
          lambda s, echo=echo: ("An apple a day, keeps" in s.chat(messages=SAYING, echo=echo, continue_final_message=True, add_generation_prompt=False).text) is echo)
+case("chat-echo-prompt-logprobs", "prompt_logprobs -1 -> all of the vocabulary, for each token of the prompt", lambda s: len(s.chat(prompt_logprobs=-1)["prompt_logprobs"][1]) == 640,
+     differs="400, as vLLM without --max-logprobs -1: 20 at most")
+case("chat-echo-top-logprobs", "top_logprobs -1 -> all of the vocabulary, for each token", lambda s: len(s.chat(logprobs=True, top_logprobs=-1).choice["logprobs"]["content"][0]["top_logprobs"]) == 640,
+     differs="the same")
 more("chat-echo-stream", "the same as a stream -> the same text", lambda s: s.same(*[s.chat(messages=SAYING, echo=True, continue_final_message=True, add_generation_prompt=False, stream=x) for x in (True, False)]))
 
 case, also, more = source("vLLM", "openai/basic/test_chat_template.py")

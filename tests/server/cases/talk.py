@@ -29,7 +29,7 @@ class Answer:
     @property
     def streamed(self):
         """A stream that went well and brought something."""
-        return self.ok and len(self.events) > 1
+        return self.ok and bool(self.events)
 
     @property
     def error(self):
