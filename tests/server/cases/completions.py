@@ -20,7 +20,7 @@ for words, n in (("short", 8), ("long", 64)):
          lambda s, n=n: (r := s.complete(max_tokens=n, ignore_eos=True, stream=True, stream_options={"include_usage": True})).ok and r.finishes() == ["length"]
          and len(r.text) > 0 and r.events[-1]["usage"]["completion_tokens"] == n)
 case("completion-stream-is-whole", "one request as a stream and not -> the same text", lambda s: s.same(s.complete(stream=True), s.complete()))
-case("completion-any-model", "a model's name that nobody serves -> answered all the same", lambda s: s.complete(model="davinci-002").ok,
+case("completion-any-model", "a model's name that nobody serves -> answered all the same", lambda s: s.complete(model="davinci-002").answered,
      differs="404 model_not_found, as vLLM and OpenAI: a client with a wrong name is to know; --served-model-name gives aliases")
 also("completion-fields-of-openai", "what the openai package reads -> id, object, created, model, choices, usage",
      lambda s: {"id", "object", "created", "model", "choices", "usage"} <= set((r := s.complete()).body) and r["object"] == "text_completion" and r["id"].startswith("cmpl"))
@@ -48,7 +48,7 @@ case("prompt-of-ids", "the ids of /tokenize as the prompt -> the text of the tex
      lambda s: s.same(s.complete(s.call("/tokenize", {"content": LIFE, "add_special": True})["tokens"]), s.complete(LIFE)))
 also("prompts-of-ids", "two lists of ids -> two answers alike", lambda s: (t := s.ids(LIFE)) and [c["text"] for c in s.complete([t, t]).choices] == [s.complete(LIFE).text] * 2)
 also("prompts-mixed", "a list of ids and a string -> two answers alike", lambda s: (r := s.complete([s.ids(LIFE), LIFE])) and len({c["text"] for c in r.choices}) == 1 and len(r.choices) == 2)
-also("prompt-mixed-inside", "ids and strings in one prompt -> one prompt of all of them", lambda s: s.complete([1, 2, 3, "life", 4, "is"]).ok,
+also("prompt-mixed-inside", "ids and strings in one prompt -> one prompt of all of them", lambda s: s.complete([1, 2, 3, "life", 4, "is"]).answered,
      differs="400: OpenAI and vLLM read a list as ids or as prompts; guessing between them would answer what nobody asked")
 for slots, requests in ((1, 3), (2, 2), (2, 4), (4, 2), (4, 6)):
     case(f"parallel-{slots}-{requests}", f"{requests} requests on {slots} slots -> all are answered, each as it would be alone",
@@ -76,7 +76,7 @@ for form, bias in (("ids", lambda t: {str(i): -100 for i in t}), ("pairs", lambd
 case("bias-texts", "pairs of a text and -100 -> none of the text's tokens comes",
      lambda s: (w := s.complete(max_tokens=40, return_token_ids=True)) and (words := ["for", "V", "K"]) and set(w.choice["token_ids"]) & {i for t in words for i in s.ids(t)}
      and not set(s.complete(max_tokens=40, return_token_ids=True, logit_bias=[[t, -100] for t in words]).choice["token_ids"]) & {i for t in words for i in s.ids(t)})
-case("bias-object-of-texts", "an object whose keys are texts -> as pairs of texts", lambda s: s.complete(logit_bias={" the": -100}).ok,
+case("bias-object-of-texts", "an object whose keys are texts -> as pairs of texts", lambda s: s.complete(logit_bias={" the": -100}).answered,
      differs="400: in OpenAI's object a key is an id, and one that is none is a mistake; the list of pairs takes texts")
 case("cancelled", "a client that goes away -> its slot is free soon",
      lambda s: s.hang_up("/v1/completions", {"prompt": LIFE, "max_tokens": 3000, "ignore_eos": True, "stream": True}) or s.becomes(s.is_idle, 2))
@@ -176,7 +176,7 @@ case("batch", "two prompts alike, as texts and as ids -> two answers alike",
 also("batch-stream", "the same as a stream -> one choice an event, two texts alike",
      lambda s: all((r := s.complete(p, stream=True)).streamed and all(len(e["choices"]) == 1 for e in r.events) and len(r.texts()) == 2 and len(set(r.texts().values())) == 1
                    for p in (["Hello, my name is"] * 2, [ALL] * 2)))
-also("beam-search", "use_beam_search with n 2 -> the two best beams", lambda s: s.complete(n=2, use_beam_search=True).ok,
+also("beam-search", "use_beam_search with n 2 -> the two best beams", lambda s: s.complete(n=2, use_beam_search=True).answered,
      differs="400: there is no beam search; sampling keeps nothing to rank, and clients use it rarely")
 more("batch-n", "two prompts alike and n 2 -> four answers, those of equal prompts alike", lambda s: len((c := s.complete([ALL] * 2, n=2, temperature=0).choices)) == 4 and c[0]["text"] == c[2]["text"])
 for n in (1, 0):

@@ -48,7 +48,7 @@ def respond(s, input="Say hello", **fields):
 case, also, more = source("llama.cpp", "test_compat_oai_responses.py")
 case("responses-schema", "text.format json_schema -> the text obeys", lambda s: respond(s, **QUIET, **as_text({"const": "foooooo"})).text == '"foooooo"')
 case("responses-json", "text.format json_object -> begins with a brace", lambda s: respond(s, **{**QUIET, "max_output_tokens": 20}, text={"format": {"type": "json_object"}}).text.startswith("{"))
-case("responses-text", "text.format text -> any text", lambda s: respond(s, text={"format": {"type": "text"}}).ok)
+case("responses-text", "text.format text -> any text", lambda s: respond(s, text={"format": {"type": "text"}}).answered)
 case("responses-no-schema", "text.format json_schema without a schema -> 400", lambda s: respond(s, text={"format": {"type": "json_schema", "name": "test"}}).refused())
 case("responses-ids", "a list of messages -> ids that begin with resp_ and msg_", lambda s: (r := respond(s, BOOK, temperature=0.8))["id"].startswith("resp_") and output(r, "message")["id"].startswith("msg_"))
 case("responses-stream-ids", "a stream -> the id of the response in all its events",
@@ -68,17 +68,18 @@ case("responses-raw-messages", "enable_response_messages -> the prompt and the a
 MESSAGE = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Be concise."}]}
 for name, ids in (("ids", {"id": "msg_1", "status": "completed"}), ("no-ids", {})):
     case(f"responses-history-{name}", f"earlier answers and thoughts, {name} -> answered", lambda s, ids=ids: respond(s, [
-        MESSAGE, {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Acknowledged."}], **ids}, {"type": "reasoning", "summary": [], "encrypted_content": None, **ids}, MESSAGE]).ok)
+        MESSAGE, {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Acknowledged."}], **ids}, {"type": "reasoning", "summary": [], "encrypted_content": None, **ids}, MESSAGE]).answered)
 case("responses-reasoning-item", "an item of reasoning with text -> answered, with reasoning and text", lambda s: [o["type"] for o in respond(s, [
     {"type": "message", "content": "Hello.", "role": "user"}, {"type": "reasoning", "id": "lol", "content": [{"type": "reasoning_text", "text": "We need to greet."}], "summary": []}], **musing(s))["output"]]
      == ["reasoning", "message"])
 case("responses-second-turn", "the first answer sent back, with its thoughts, without ids -> answered", lambda s: respond(s, [MESSAGE, {"type": "message", "role": "assistant", "content": [
-    {"type": "output_text", "text": respond(s, [MESSAGE]).text}]}, {"type": "reasoning", "summary": [], "encrypted_content": None}, MESSAGE]).ok)
+    {"type": "output_text", "text": respond(s, [MESSAGE]).text}]}, {"type": "reasoning", "summary": [], "encrypted_content": None}, MESSAGE]).answered)
 case("responses-stream-consistent", "a stream of a model that ends -> its deltas make the text of response.completed, which comes last",
      lambda s: (r := respond(s, stream=True, reasoning={"effort": "none"}, temperature=1, seed=1, max_output_tokens=300, logit_bias={str(s.ids("<|im_end|>")[0]): 3})).events[-1]["type"] == "response.completed"
      and r.events[-1]["response"]["status"] == "completed"
      and deltas(r, "response.output_text.delta") == "".join(p["text"] for p in output(r.events[-1]["response"], "message")["content"]) == pick(r, "response.output_text.done")["text"] != "")
-case("responses-logprobs", "top_logprobs with include -> log probabilities in the deltas", lambda s: respond(s, stream=True, top_logprobs=3, include=["message.output_text.logprobs"]).ok,
+case("responses-logprobs", "top_logprobs with include -> log probabilities in the deltas", lambda s: "logprob" in next(
+    e for e in respond(s, stream=True, top_logprobs=3, include=["message.output_text.logprobs"]).events if e["type"] == "response.output_text.delta")["logprobs"][0],
      differs="400 that names the field: /v1/chat/completions and /v1/completions have them")
 for stream in (True, False):
     case(f"responses-reasoning-tokens-{stream}", f"thoughts, stream {stream} -> counted in output_tokens_details",
@@ -90,19 +91,24 @@ case("responses-event-stack", "a stream -> every event that ends something ends 
      lambda s: (r := respond(s, stream=True, tools=[], background=False)).streamed and len(r.events) > 6 and ends_what_it_began(r))
 more("responses-sequence", "a stream -> sequence numbers from 0 without a gap", lambda s: (n := [e["sequence_number"] for e in respond(s, stream=True).events]) == list(range(len(n))) != [])
 
-case, also, more = source("vLLM", "../v1/entrypoints/openai/responses/test_basic.py")
+case, also, more = source("vLLM", "openai/responses/test_basic.py")
 case("responses-input-text", "a string -> an item of reasoning with text, and one of type message at the end",
      lambda s: (o := respond(s, **musing(s))["output"])[-1]["type"] == "message" and o[-1]["content"][0]["text"] and o[0]["type"] == "reasoning" and o[0]["content"][0]["text"])
 case("responses-instructions", "instructions -> as a system message", lambda s: s.same(respond(s, "Hi", instructions="Book"), respond(s, [BOOK[0], {"role": "user", "content": "Hi"}])))
-case("responses-chat", "system, user, assistant, user -> answered", lambda s: respond(s, [*BOOK, {"role": "assistant", "content": "15"}, {"role": "user", "content": "Twice?"}]).ok)
+case("responses-chat", "system, user, assistant, user -> answered", lambda s: respond(s, [*BOOK, {"role": "assistant", "content": "15"}, {"role": "user", "content": "Twice?"}]).answered)
 case("responses-input-parts", "content as input_text, a model that ends -> completed", lambda s: respond(s, [{"role": "user", "content": [{"type": "input_text", "text": "Hello!"}]}],
                                                                                                           logit_bias={str(s.ids("<|im_end|>")[0]): 100})["status"] == "completed")
+case("responses-logprobs-whole", "top_logprobs 5 with include -> 5 for each token of the text", lambda s: len(output(respond(s, top_logprobs=5, include=["message.output_text.logprobs"]), "message")[
+    "content"][-1]["logprobs"][0]["top_logprobs"]) == 5, differs="400 that names the field: /v1/chat/completions and /v1/completions have them")
+case("responses-streaming", "a stream of a model that ends -> response.created first, deltas of text, response.completed last",
+     lambda s: (t := respond(s, stream=True, reasoning={"effort": "none"}, temperature=1, seed=1, max_output_tokens=300, logit_bias={str(s.ids("<|im_end|>")[0]): 3}).types())[0] == "response.created"
+     and "response.output_text.delta" in t and t[-1] == "response.completed")
 more("responses-input-parts-same", "content as input_text -> as a string", lambda s: s.same(respond(s, [{"role": "user", "content": [{"type": "input_text", "text": "Hello!"}]}]), respond(s, "Hello!")))
 
-case, also, more = source("vLLM", "../v1/entrypoints/openai/responses/test_stateful.py")
-case("responses-stored", "previous_response_id of an answer -> the talk goes on", lambda s: respond(s, previous_response_id=respond(s, store=True)["id"]).ok,
+case, also, more = source("vLLM", "openai/responses/test_stateful.py")
+case("responses-stored", "previous_response_id of an answer -> the talk goes on", lambda s: respond(s, previous_response_id=respond(s, store=True)["id"]).answered,
      differs="400: the server keeps no state; clients send the whole input, as with store: false")
-case("responses-background", "background -> the answer later", lambda s: respond(s, background=True, store=True).ok,
+case("responses-background", "background -> the answer later", lambda s: respond(s, background=True, store=True).answered,
      differs="400: the same, the server keeps no state")
 case("responses-background-error", "background with store false -> 400", lambda s: respond(s, background=True, store=False).refused("background"))
 
@@ -118,7 +124,7 @@ case, also, more = source("vLLM", "openai/responses/test_function_call.py")
 case("responses-call", "tool_choice required, a model that thinks -> reasoning and a function_call with valid arguments",
      lambda s: "latitude" in json.loads(output(r := respond(s, **{**USE, "reasoning": {"effort": "low"}, "repetition_penalty": 2, "logit_bias": {str(s.ids("<think>")[0]): 60, str(s.ids("</think>")[0]): 20}},
                                                        tool_choice="required"), "function_call")["arguments"]) and output(r, "reasoning"))
-more("responses-call-auto", "tool_choice auto -> answered", lambda s: respond(s, tools=[TOOL], tool_choice="auto").ok)
+more("responses-call-auto", "tool_choice auto -> answered", lambda s: respond(s, tools=[TOOL], tool_choice="auto").answered)
 case("responses-call-named", "a named tool -> a call of it", lambda s: output(respond(s, **USE, tool_choice={"type": "function", "name": "get_weather"}), "function_call")["name"] == "get_weather")
 also("responses-call-back", "the call and its output sent back -> answered",
      lambda s: (c := output(respond(s, **USE, tool_choice="required"), "function_call")) and respond(s, [*BOOK, c, {"type": "function_call_output", "call_id": c["call_id"], "output": "20 degrees"}]).text)

@@ -27,6 +27,11 @@ class Answer:
         return self.status == 200
 
     @property
+    def answered(self):
+        """Went well, with an answer of one of the APIs in it."""
+        return self.ok and isinstance(self.body, dict) and bool({"choices", "content", "output"} & set(self.body))
+
+    @property
     def streamed(self):
         """A stream that went well and brought something."""
         return self.ok and bool(self.events)

@@ -108,11 +108,11 @@ for choice_name, choice in (("required", "required"), ("named", named(WEATHER)))
 case, also, more = source("vLLM", "openai/chat_completion/test_tool_choice_null.py")
 case("choice-null", "tool_choice null with tools -> as without the field", lambda s: s.chat(tools=[WEATHER], tool_choice=None, return_token_ids=True)["prompt_token_ids"]
      == s.chat(tools=[WEATHER], return_token_ids=True)["prompt_token_ids"])
-case("choice-null-no-tools", "tool_choice null without tools -> answered", lambda s: s.chat(tool_choice=None).ok)
+case("choice-null-no-tools", "tool_choice null without tools -> answered", lambda s: s.chat(tool_choice=None).answered)
 case("choice-null-and-schema", "tool_choice null with a schema -> obeyed", lambda s: s.plain(tool_choice=None, structured_outputs={"json": {"const": 5}}).text == "5")
 case("choice-bogus", "tool_choice of no meaning -> 400", lambda s: s.chat(tools=[WEATHER], tool_choice="bogus").refused("tool_choice"))
 case("choice-auto-no-tools", "tool_choice auto without tools -> 400", lambda s: s.chat(tool_choice="auto").refused("tools"))
-more("choice-none-no-tools", "tool_choice none without tools -> answered", lambda s: s.chat(tool_choice="none").ok)
+more("choice-none-no-tools", "tool_choice none without tools -> answered", lambda s: s.chat(tool_choice="none").answered)
 case("choice-none", "tool_choice none with tools -> content, no call", lambda s: (m := s.chat(tools=[WEATHER], tool_choice="none").message)["content"] and not m.get("tool_calls"))
 
 case, also, more = source("vLLM", "openai/chat_completion/test_delta_tool_call_serialization.py")
