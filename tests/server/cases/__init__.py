@@ -15,8 +15,9 @@ answers everything wrongly. A case is answered as they expect when all of its ro
 Combinations that come to the same here (template engines, draft models) are one case. Translated is what belongs to a program: the
 names of its model, of its build and of its options, and llama-server's `/completion`, which `/v1/completions` stands for. Left out
 is what this server does not do at all: images and audio, embeddings and ranking, LoRA, filling in the middle, shifted contexts,
-saved slots, stored responses beyond what is told here, many chats in one request, budgets of thoughts, a prefix of all paths, loading
-and unloading of models, routes of cloud vendors; and tests of what a certain trained model says, or of the inside of their programs.
+saved slots, all but three tests of stored responses, many chats in one request, `thinking_token_budget`, a prefix of all paths,
+loading and unloading of models, routes of cloud vendors; and tests of what a certain trained model says, or of the inside of their
+programs.
 """
 import dataclasses
 from collections.abc import Callable

@@ -64,11 +64,10 @@ case("chat-timings", "timings_per_token in a stream with usage -> timings beside
 also("chat-timings-first", "the same -> no timings in the first event", lambda s: (r := s.chat(stream=True, timings_per_token=True)).streamed and "timings" not in r.events[0])
 also("chat-timings-null", "the same -> the content null in it", lambda s: s.chat(stream=True, timings_per_token=True).deltas()[0]["delta"]["content"] is None, differs=FIRST)
 case("chat-logprobs", "10 likeliest, 5 tokens -> their texts make the answer", lambda s: (r := s.chat(max_tokens=5, logprobs=True, top_logprobs=10)) and len(p := r.choice["logprobs"]["content"]) == 5
-     and s.call("/detokenize", {"tokens": s.chat(max_tokens=5, return_token_ids=True).choice["token_ids"]})["prompt"] == r.text
-     and all(t["logprob"] <= 0 and t["bytes"] and len(t["top_logprobs"]) == 10 for t in p))
-case("chat-logprobs-stream", "the same as a stream -> the same numbers", lambda s: [t["logprob"] for c in s.chat(max_tokens=5, logprobs=True, top_logprobs=10, stream=True).deltas() if c["logprobs"]
-                                                                                for t in c["logprobs"]["content"]]
-     == [t["logprob"] for t in s.chat(max_tokens=5, logprobs=True, top_logprobs=10).choice["logprobs"]["content"]])
+     and "".join(t["token"] for t in p) == r.text and all(t["logprob"] <= 0 and t["bytes"] and len(t["top_logprobs"]) == 10 for t in p))
+case("chat-logprobs-stream", "the same as a stream -> the same texts and numbers",
+     lambda s: (r := s.chat(max_tokens=5, logprobs=True, top_logprobs=10, stream=True)) and (p := [t for c in r.deltas() if c["logprobs"] for t in c["logprobs"]["content"]])
+     and "".join(t["token"] for t in p) == r.text and [t["logprob"] for t in p] == [t["logprob"] for t in s.chat(max_tokens=5, logprobs=True, top_logprobs=10).choice["logprobs"]["content"]])
 also("chat-logprobs-stream-first", "the same -> the first delta has the content null", lambda s: s.chat(max_tokens=5, logprobs=True, top_logprobs=10, stream=True).deltas()[0]["delta"]["content"] is None,
      differs=FIRST)
 case("chat-logit-bias", "the tokens of an answer forbidden -> none of them comes", lambda s: (t := set(s.chat(return_token_ids=True, max_tokens=30).choice["token_ids"]))

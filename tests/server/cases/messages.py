@@ -64,8 +64,9 @@ case("tool-stream", "a call as a stream -> content_block_start of tool_use with 
 case("tool-stream-indices", "blocks of a stream -> counted from 0, each stopped",
      lambda s: (r := s.message(tools=[TOOL], tool_choice={"type": "any"}, max_tokens=400, temperature=1, seed=1, stream=True)).streamed
      and (i := [e["index"] for e in r.events if e["type"] == "content_block_start"]) == list(range(len(i))) == sorted(e["index"] for e in r.events if e["type"] == "content_block_stop") != [])
-case("image", "an image for a model of text -> an error that says so",
-     lambda s: send(s, talk([{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}, {"type": "text", "text": "?"}])).refused("image"))
+IMAGE = [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}, {"type": "text", "text": "?"}]
+case("image", "an image for a model of text -> 500, and an error that says so", lambda s: send(s, talk(IMAGE)).refused("image", status=500), differs="400: it is the client's mistake")
+more("image-own", "the same -> 400, and an error that says so", lambda s: send(s, talk(IMAGE)).refused("image"))
 case("stop-sequences", "stop_sequences -> ends before the first of them", lambda s: (w := s.message().text) and (r := s.message(stop_sequences=[w[3:6], "END"]))["stop_reason"] == "stop_sequence"
      and r["stop_sequence"] == w[3:6] and r.text == w[:w.index(w[3:6])])
 for name, value in (("temperature", 0.5), ("top_p", 0.9), ("top_k", 40), ("metadata", {"user_id": "test_user_123"})):

@@ -123,10 +123,6 @@ more("method-trace", "TRACE -> refused", lambda s: s.exchange(b"TRACE / HTTP/1.1
 case, also, more = source("llama.cpp", "test_log_injection.py")
 more("path-with-newlines", "a path with escaped newlines -> 404, in JSON, of one line", lambda s: (r := s.get("/no%0d%0aX-Evil:%201")).refused(status=404) and "X-Evil" not in r.headers)
 
-case, also, more = source("llama.cpp", "test_completion.py")
-more("slots-while-busy", "two long requests -> two slots busy, and none when they are gone", lambda s: s.becomes(s.is_idle) and (c := [s.server.raw(post("/v1/chat/completions", LONG)) for _ in range(2)])
-     and s.becomes(lambda: sum(x["is_processing"] for x in s.get("/slots").body) == 2) and [x.close() for x in c] and s.becomes(s.is_idle, 3))
-
 # ---- vLLM -----------------------------------------------------------------------------------------------------
 
 case, also, more = source("vLLM", "serve/instrumentator/test_basic.py")
@@ -175,8 +171,13 @@ for tools in (None, TOOLS):
              s.call("/tokenize", body := {"messages": CHAT + [{"role": "assistant", "content": "Sure,"}] * go_on, "add_generation_prompt": add, "continue_final_message": go_on, "tools": tools,
                                           "add_special_tokens": special})["tokens"] == s.ids(s.call("/apply-template", body)["prompt"]) != []
              for add, go_on in ((False, False), (True, False), (False, True)) for special in (False, True)))
-case("vllm-tokenize-strs", "return_token_strs -> a string for each", lambda s: len((r := s.call("/tokenize", {"prompt": "token_strs!", "return_token_strs": True}))["token_strs"]) == r["count"])
-case("vllm-detokenize", "tokens -> the prompt", lambda s: s.call("/detokenize", {"model": "qwen3", "tokens": s.ids("This is a test prompt.")})["prompt"] == "This is a test prompt.")
+case("vllm-tokenize-strs", "return_token_strs -> a string for each, as the vocabulary has it", lambda s: (r := s.call("/tokenize", {"prompt": "token_strs test", "return_token_strs": True}))["token_strs"][-1][0] == "\u0120",
+     differs="as the text has it: a space is a space, not a letter that stands for its byte")
+more("vllm-tokenize-strs-own", "the same -> a string for each, together the prompt", lambda s: "".join((r := s.call("/tokenize", {"prompt": "token_strs!", "return_token_strs": True}))["token_strs"]) == "token_strs!"
+     and len(r["token_strs"]) == r["count"])
+case("vllm-detokenize", "tokens -> the prompt, and nothing else", lambda s: s.call("/detokenize", {"model": "qwen3", "tokens": s.ids("This is a test prompt.")}).body == {"prompt": "This is a test prompt."},
+     differs="beside it stands the same as content, which llama-server's clients read")
+more("vllm-detokenize-own", "tokens -> the prompt", lambda s: s.call("/detokenize", {"model": "qwen3", "tokens": s.ids("This is a test prompt.")})["prompt"] == "This is a test prompt.")
 case("vllm-tokenizer-info", "GET /tokenizer_info -> a tokenizer_class", lambda s: s.get("/tokenizer_info")["tokenizer_class"])
 case("vllm-tokenizer-info-types", "the same -> strings and numbers where they belong, or null",
      lambda s: isinstance((r := s.get("/tokenizer_info"))["eos_token"], str) and isinstance(r["model_max_length"], int)
