@@ -20,6 +20,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+        self.server.answered += 1
 
     do_GET = do_HEAD = do_POST = do_OPTIONS = do_TRACE = answer
 
@@ -29,6 +30,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 class Listener(http.server.ThreadingHTTPServer):
     request_queue_size = 128
+    answered = 0
 
     def handle_error(self, request, address):  # a client that has gone away
         pass
@@ -72,6 +74,7 @@ def test_no_check_is_true_of_wrong_answers(said, tmp_path):
     wrong = [c.id for c in CASES if holds(c, talk)]
     server.stop()
     assert not wrong
+    assert server.listener.answered > len(CASES) / 2, "the checks have not been put to it"
 
 
 def holds(case, talk):
