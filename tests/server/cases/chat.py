@@ -273,3 +273,37 @@ more("chat-wrong-model", "another model -> 404 that names it", lambda s: s.chat(
 for name, value in (("temperature", 3), ("top_p", -0.1), ("n", -1), ("max_tokens", -2), ("stop", 5), ("messages", []), ("response_format", "x"), ("stream", "yes"), ("logprobs", 1), ("tools", {}),
                     ("presence_penalty", "a"), ("frequency_penalty", 9), ("repetition_penalty", -1), ("min_p", 1.5), ("top_k", 0.5)):
     more(f"chat-refused-{name}", f"{name} {json.dumps(value)} -> 400 that names the field", lambda s, name=name, value=value: (r := s.chat(**{name: value})).refused() and r.error["param"].startswith(name))
+
+case, also, more = source("vLLM", "openai/chat_completion/test_serving_chat.py")
+
+
+def small(s, **fields):
+    """A chat in a context of 128 tokens that nothing but its end stops."""
+    return s.call("/v1/chat/completions", {"messages": [USER], "temperature": 0, "ignore_eos": True, **fields}, server=s.start("--max-model-len", 128))
+
+
+def crowd(s, stream):
+    """More chats at once than run and wait."""
+    server = s.start("--max-num-seqs", 1, "--max-waiting-requests", 1)
+    body = {"messages": [USER], "temperature": 0, "ignore_eos": True, "max_tokens": 2000, "stream": stream}
+    return s.together(*[lambda: s.call("/v1/chat/completions", body, server=server)] * 8)
+
+
+case("chat-first-name", "no model named -> the answer has the first name of the model", lambda s: s.call(
+    "/v1/chat/completions", {"messages": [USER], "max_tokens": 2}, server=s.start("--served-model-name", "own", "--served-model-name", "alias"))["model"] == "own")
+also("chat-first-name-alias", "another of its names, or an empty one -> the first, too", lambda s: {s.call("/v1/chat/completions", {"messages": [USER], "max_tokens": 2, "model": m}, server=s.start(
+    "--served-model-name", "own", "--served-model-name", "alias"))["model"] for m in ("alias", "")} == {"own"}, differs="the name that was asked for, as llama-server; an empty one is nobody's: 404")
+for stream in (False, True):
+    case(f"chat-overload-{stream}", f"more requests than may wait, stream {stream} -> refused with a status of its own, before a stream begins",
+         lambda s, stream=stream: (answers := crowd(s, stream)) and {r.status for r in answers} == {200, 429} and all(r.error["type"] == "rate_limit_error" and not r.events for r in answers if not r.ok))
+case("chat-max-tokens", "no max_tokens -> what the context has left; 10 -> 10", lambda s: (u := small(s).usage)["total_tokens"] == 128 and u["prompt_tokens"] > 0 and small(s, max_tokens=10).usage["completion_tokens"] == 10)
+also("chat-max-tokens-bound", "a server whose operator bounds answers to 10 tokens -> no more than that", lambda s: s.call("/v1/chat/completions", {"messages": [USER], "ignore_eos": True, "max_tokens": 15}, server=s.taking(
+    "--override-generation-config", '{"max_new_tokens": 10}')).usage["completion_tokens"] == 10, differs="no option bounds the answers of all: clients name their max_tokens")
+case("chat-max-tokens-truncated", "truncate_prompt_tokens 5, no max_tokens -> what the context has left behind these; -1 -> behind the whole prompt",
+     lambda s: (u := small(s, truncate_prompt_tokens=5).usage)["prompt_tokens"] == 5 and u["completion_tokens"] == 123 and small(s, truncate_prompt_tokens=-1).usage == {**small(s).usage} != u)
+case("chat-serving-truncate", "truncate_prompt_tokens 4, right and left -> the first and the last 4 of the prompt", lambda s: (p := small(s, max_tokens=1, return_token_ids=True)["prompt_token_ids"]) and len(p) > 4
+     and [small(s, max_tokens=1, return_token_ids=True, truncate_prompt_tokens=4, truncation_side=side)["prompt_token_ids"] for side in ("right", "left")] == [p[:4], p[-4:]])
+case("chat-ids-and-max-tokens", "ids that fit with a max_tokens that does not -> 400", lambda s: small(s, messages=[], prompt_token_ids=list(range(120)), max_tokens=10).refused("context"))
+case("chat-ids-fill-context", "as many ids as the context has tokens -> 400", lambda s: small(s, messages=[], prompt_token_ids=list(range(128)), max_tokens=1).refused("context"))
+case("chat-serving-salt", "no cache_salt -> found in the cache; a new one -> not", lambda s: s.chat("salt of a chat " * 9).ok and s.chat("salt of a chat " * 9).usage["prompt_tokens_details"]["cached_tokens"] > 0
+     and s.chat("salt of a chat " * 9, cache_salt="test_salt").usage["prompt_tokens_details"]["cached_tokens"] == 0)

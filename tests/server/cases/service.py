@@ -35,14 +35,6 @@ def through_socket(s, path):
         return json.loads(read_all(c).partition(b"\r\n\r\n")[2])
 
 
-def taking(s, option):
-    """A server with this option; ValueError: it knows none of that name."""
-    try:
-        return s.start(option)
-    except AssertionError as e:
-        raise ValueError(option) from e
-
-
 def rise(s, ask, more):
     """One request of `ask` and no other: every metric of more(tokens of its prompt) grows by that much."""
     def now():
@@ -76,10 +68,10 @@ case("props", "GET /props -> the model's path, slots, the context of one, the se
 case("models", "GET /models -> one, by its name", lambda s: [m["id"] for m in s.get("/models")["data"]] == ["qwen3"])
 case("slots", "GET /slots -> one entry a slot, with its context", lambda s: len((r := s.get("/slots")).body) == 16 and r.body[0]["n_ctx"] == 4096 and r.body[0]["is_processing"] is False)
 also("slots-no-params", "the same -> nothing of a request's content", lambda s: (slot := s.get("/slots").body[0]) and "n_ctx" in slot and not {"params", "prompt"} & set(slot))
-also("slots-off", "the same of a server whose slots are switched off -> 501", lambda s: s.call("/slots", server=taking(s, "--no-slots")).status == 501,
+also("slots-off", "the same of a server whose slots are switched off -> 501", lambda s: s.call("/slots", server=s.taking("--no-slots")).status == 501,
      differs="no option switches them off: they hold nothing of a request's content")
 case("page", "GET / -> a page", lambda s: "<!doctype html>" in s.get("/").raw.lower())
-also("page-off", "the same of a server whose page is switched off -> 404", lambda s: s.call("/", server=taking(s, "--no-webui")).status == 404,
+also("page-off", "the same of a server whose page is switched off -> 404", lambda s: s.call("/", server=s.taking("--no-webui")).status == 404,
      differs="no option switches it off: it is served to loopback, or to who has a key")
 case("aliases", "two names -> one model that has them as its aliases", lambda s: set(s.call("/models", server=two_names(s))["data"][0]["aliases"]) == {"own", "alias"},
      differs="a card for each name, as vLLM")

@@ -127,4 +127,29 @@ more("tools-no-name", "a tool without a name -> 400", lambda s: s.chat(tools=[{"
 more("tools-other-type", "a tool that is no function -> 400", lambda s: s.chat(tools=[{"type": "code_interpreter"}]).refused("function"))
 more("tools-no-parameters", "a tool without parameters -> a call with an object", lambda s: isinstance(json.loads(ask(
     s, [{"type": "function", "function": {"name": "now"}}], "required", max_tokens=60, logit_bias={str(s.ids("}")[0]): 100}).call["arguments"]), dict))
+
+
+def each(answer):
+    """[name, arguments, ends] of every choice of a stream."""
+    out = {}
+    for choice in (c for e in answer.events for c in e["choices"]):
+        call = out.setdefault(choice["index"], ["", "", []])
+        for d in choice["delta"].get("tool_calls") or []:
+            call[0], call[1] = call[0] + (d["function"].get("name") or ""), call[1] + d["function"]["arguments"]
+        call[2] += [choice["finish_reason"]] * bool(choice["finish_reason"])
+    return list(out.values())
+
+
+def cut_behind_the_call(s):
+    """Two choices whose calls are whole when max_tokens ends them."""
+    n = ask(s, [WEATHER], "required", temperature=0).usage["completion_tokens"] - 1
+    return each(ask(s, [WEATHER], "required", stream=True, temperature=0, n=2, max_tokens=n))
+
+
+for end, stream in (("tool_calls", lambda s: each(ask(s, [WEATHER], "required", stream=True, n=2))), ("length", cut_behind_the_call)):
+    case(f"two-calls-{end}", f"n 2 as a stream, ended for {end} -> a whole call in each choice, one end each",
+         lambda s, end=end, stream=stream: len(both := stream(s)) == 2 and all(fits((name, arguments), WEATHER) and ends == [end] for name, arguments, ends in both))
+case("call-logprobs", "a call as a stream with logprobs -> those of all tokens, of <tool_call>, too",
+     lambda s: (r := ask(s, [WEATHER], "required", stream=True, logprobs=True, stream_options={"include_usage": True})).streamed
+     and len([t for c in r.deltas() if c["logprobs"] for t in c["logprobs"]["content"]]) == r.events[-1]["usage"]["completion_tokens"] > 10)
 case("tool-parts", "the result of a tool in parts -> as text", lambda s: s.same(*[s.chat(messages=[*CALLED[:2], {**CALLED[2], "content": c}]) for c in ("0.5", [{"type": "text", "text": "0.5"}])]))
