@@ -95,7 +95,7 @@ case, also, more = source("vLLM", "anthropic/test_messages.py")
 
 
 def ending(s):
-    return {"temperature": 1, "seed": 1, "logit_bias": {str(s.ids("<|im_end|>")[0]): 8}, "max_tokens": 300}
+    return {"temperature": 1, "seed": 1, "logit_bias": {str(s.ids("<|im_end|>")[0]): 4}, "max_tokens": 300}
 
 
 case("simple", "a message, of a model that ends -> role assistant, stop_reason end_turn", lambda s: (r := s.message("how are you!", **ending(s)))["role"] == "assistant" and r["stop_reason"] == "end_turn")
@@ -234,3 +234,31 @@ more("message-prefill", "the last message is the assistant's -> gone on with",
 more("message-choice-auto", "tool_choice auto -> answered", lambda s: s.message(tools=[TOOL], tool_choice={"type": "auto"}).answered)
 more("message-choice-none", "tool_choice none -> no call", lambda s: all(b["type"] == "text" for b in s.message(tools=[TOOL], tool_choice={"type": "none"})["content"]))
 more("message-choice-unknown", "a tool that is none of the tools -> 400", lambda s: s.message(tools=[TOOL], tool_choice={"type": "tool", "name": "other"}).refused())
+
+case, also, more = source("vLLM", "anthropic/test_message_stream_converter.py")
+
+
+def blocks(answer):
+    """[(type, what its deltas make)] of a stream whose blocks are opened, told and closed one after the other."""
+    out, open = [], None
+    for event in answer.events:
+        if event["type"] == "content_block_start":
+            assert open is None
+            open = event["index"]
+            out.append((event["content_block"]["type"], ""))
+        elif event["type"].startswith("content_block"):
+            assert open == event["index"]
+            delta = event.get("delta", {})
+            out[-1] = (out[-1][0], out[-1][1] + next((delta[k] for k in ("text", "partial_json", "thinking") if k in delta), ""))
+            open = None if event["type"] == "content_block_stop" else open
+    return out if open is None else []
+
+
+DEMAND = {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "get_weather"}, "max_tokens": 400, "temperature": 1, "seed": 1, "stream": True}
+case("blocks-text", "a stream of text that ends -> one block of it, end_turn", lambda s: len(b := blocks(r := s.message(**ending(s), stream=True))) == 1 and b[0][0] == "text" and b[0][1]
+     and pick(r, "message_delta")["delta"]["stop_reason"] == "end_turn")
+case("blocks-tool", "a call in several deltas -> one block of it, whole, tool_use", lambda s: len(b := blocks(r := s.message(**DEMAND))) == 1 and b[0][0] == "tool_use" and "location" in json.loads(b[0][1])
+     and [e["type"] for e in r.events].count("content_block_delta") > 2 and pick(r, "message_delta")["delta"]["stop_reason"] == "tool_use")
+case("blocks-thinking-tool", "thoughts, then a call -> a block of each, in this order", lambda s: (b := blocks(r := s.message(
+    **{**DEMAND, "thinking": {"type": "adaptive"}, "repetition_penalty": 2, "logit_bias": {str(s.ids("<think>")[0]): 60, str(s.ids("</think>")[0]): 20}}))) and [k for k, t in b if t] == ["thinking", "tool_use"]
+     and "location" in json.loads(b[-1][1]) and pick(r, "message_delta")["delta"]["stop_reason"] == "tool_use")
