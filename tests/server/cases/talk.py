@@ -27,6 +27,16 @@ class Answer:
         return self.status == 200
 
     @property
+    def answered(self):
+        """Went well, with an answer of one of the APIs in it."""
+        return self.ok and isinstance(self.body, dict) and bool({"choices", "content", "output"} & set(self.body))
+
+    @property
+    def streamed(self):
+        """A stream that went well and brought something."""
+        return self.ok and bool(self.events)
+
+    @property
     def error(self):
         return self.body["error"] if isinstance(self.body, dict) and "error" in self.body else {}
 
@@ -94,10 +104,17 @@ class Answer:
 
 
 class Talk:
-    def __init__(self, server, start, begin, keyed):
+    def __init__(self, server, start, begin, keyed, keys):
         self.server, self.start, self.begin = server, start, begin  # start(arguments): another, kept; begin(arguments): one of the case's own
-        self.keyed = keyed  # one that wants the key KEY
+        self.keyed, self.keys = keyed, keys  # one that wants the key KEY; the file of its keys
         self.said = []  # of the case that runs
+
+    def taking(self, *arguments):
+        """A server with an option of theirs; ValueError: it knows none of that name."""
+        try:
+            return self.start(*arguments)
+        except AssertionError as e:
+            raise ValueError(arguments) from e
 
     def call(self, path, body=None, method=None, headers=None, server=None):
         status, got, headers = (server or self.server).call(path, body, method, headers)

@@ -4,6 +4,7 @@ import json
 import jsonschema
 
 from cases import source
+from cases.chat import reasoning
 from cases.talk import SYSTEM, USER
 
 TEST = {"type": "function", "function": {"name": "test", "description": "", "parameters": {"type": "object", "properties": {"success": {"type": "boolean", "const": True}}, "required": ["success"]}}}
@@ -35,6 +36,12 @@ def calls(answer):
     return list(out.values())
 
 
+def use(s, choice, thinking, stream):
+    """The begin of thoughts is made certain, their end likely: random weights think, and call."""
+    bias = {"logit_bias": {str(s.ids("<think>")[0]): 60, str(s.ids("</think>")[0]): 20}, "repetition_penalty": 2} if thinking else {}
+    return ask(s, [WEATHER, FORECAST], choice, thinking, stream=stream, max_tokens=600, **bias)
+
+
 def content(answer):
     return answer.text if answer.events else answer.message["content"]
 
@@ -49,7 +56,7 @@ def fits(call, *tools):
     return True
 
 
-case, more = source("llama.cpp", "test_tool_call.py")
+case, also, more = source("llama.cpp", "test_tool_call.py")
 for stream in (False, True):
     way = "stream" if stream else "whole"
     for tool, key in ((TEST, "success"), (CODE, "code")):
@@ -57,11 +64,15 @@ for stream in (False, True):
         case(f"required-{name}-{way}", f"tool_choice required, one tool ({name}), {way} -> one call of it with `{key}`, no content",
              lambda s, tool=tool, key=key, stream=stream, name=name: (r := ask(s, [tool], "required", stream=stream)) and [c[0] for c in calls(r)] == [name]
              and key in json.loads(calls(r)[0][1]) and content(r) in (None, ""))
-    for what, tools, choice in (("no-tools", [], None), ("null-tools", None, None), ("auto", [TEST], None), ("none", [CODE], "none")):
-        more(f"no-call-{what}-{way}", f"{what}, a model that does not call, {way} -> content, no calls",
+    for what, tools, choice in (("no-tools", None, None), ("auto", [TEST], None), ("none", [CODE], "none")):
+        case(f"no-call-{what}-{way}", f"{what}, a model that does not call, {way} -> content, no calls",
              lambda s, tools=tools, choice=choice, stream=stream: (r := ask(s, tools, choice, stream=stream, max_tokens=20, temperature=0)).ok and not calls(r) and content(r))
-    case(f"history-{way}", f"a call and its result in the messages, {way} -> answered, no call", lambda s, stream=stream: (r := s.chat(messages=CALLED, tools=[TEST], stream=stream)).ok and not calls(r))
-    case(f"weather-{way}", f"the weather tool demanded, {way} -> its arguments are valid", lambda s, stream=stream: fits(calls(ask(s, [WEATHER], "required", stream=stream))[0], WEATHER))
+    more(f"no-call-empty-tools-{way}", f"an empty list of tools, {way} -> content, no calls",
+         lambda s, stream=stream: (r := ask(s, [], None, stream=stream, max_tokens=20, temperature=0)).ok and not calls(r) and content(r))
+    case(f"history-{way}", f"a call and its result in the messages, {way} -> answered, no call", lambda s, stream=stream: (r := s.chat(messages=CALLED, tools=[TEST], stream=stream)).ok and not calls(r) and content(r))
+    more(f"weather-{way}", f"the weather tool demanded, {way} -> its arguments are valid", lambda s, stream=stream: fits(calls(ask(s, [WEATHER], "required", stream=stream))[0], WEATHER))
+case("malformed-arguments", "an earlier call whose arguments are no JSON -> 400 that names the message", lambda s: s.chat(messages=[USER, {"role": "assistant", "content": None, "tool_calls": [
+    {"id": "c", "type": "function", "function": {"name": "test", "arguments": "{"}}]}, USER]).refused("1"), differs="rendered as they are: the template takes a string, and the model wrote it")
 more("call-has-id", "a call -> an id that is not empty, type function", lambda s: (c := ask(s, [TEST], "required").message["tool_calls"][0])["id"] and c["type"] == "function")
 more("call-arguments-are-text", "a call -> arguments as a string", lambda s: isinstance(ask(s, [TEST], "required").call["arguments"], str))
 more("tool-result-is-read", "another result of the tool -> another prompt", lambda s: s.chat(messages=CALLED, return_token_ids=True)["prompt_token_ids"]
@@ -69,52 +80,76 @@ more("tool-result-is-read", "another result of the tool -> another prompt", lamb
 more("tools-are-in-the-prompt", "tools -> a longer prompt, with their names", lambda s: "get_weather" in s.call("/apply-template", {"messages": [USER], "tools": [WEATHER]})["prompt"])
 more("tools-none-not-in-the-prompt", "tool_choice none -> a prompt without them", lambda s: s.chat(tools=[WEATHER], tool_choice="none").usage["prompt_tokens"] == s.chat().usage["prompt_tokens"])
 
-case, more = source("vLLM", "openai/chat_completion/test_completion_with_function_calling.py")
+case, also, more = source("vLLM", "openai/chat_completion/test_completion_with_function_calling.py")
 for thinking in (True, False):
     for choice_name, choice in (("required", "required"), ("named", named(WEATHER))):
         for stream in (True, False):
-            case(f"use-{choice_name}-{'thinking' if thinking else 'plain'}-{'stream' if stream else 'whole'}", f"two tools, {choice_name}, thinking {thinking}, stream {stream} -> a call",
-                 lambda s, thinking=thinking, choice=choice, stream=stream: fits(calls(ask(
-                     s, [WEATHER, FORECAST], choice, thinking, stream=stream, max_tokens=600, logit_bias={str(s.ids("</think>")[0]): 12} if thinking else {}))[0], WEATHER, FORECAST))
+            case(f"use-{choice_name}-{'thinking' if thinking else 'plain'}-{'stream' if stream else 'whole'}",
+                 f"two tools, {choice_name}, thinking {thinking}, stream {stream} -> a call" + ", behind thoughts" * thinking,
+                 lambda s, thinking=thinking, choice=choice, stream=stream: fits(calls(r := use(s, choice, thinking, stream))[0], WEATHER, FORECAST) and (reasoning(r) if thinking else not content(r)))
 for arguments in ("{}", ""):
     case(f"no-arguments-{'object' if arguments else 'empty'}", f"an earlier call with the arguments {arguments!r} -> answered",
          lambda s, arguments=arguments: s.chat(messages=[SYSTEM, USER, {"role": "assistant", "content": "", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "now", "arguments": arguments}}]},
                                                          {"role": "tool", "tool_call_id": "c", "content": "12:00"}]).message["content"])
-for stream in (False, True):
-    case(f"named-{stream}", f"a named tool, stream {stream} -> valid arguments, no content, one end",
-         lambda s, stream=stream: (r := ask(s, [WEATHER, FORECAST], named(FORECAST), stream=stream)) and fits(calls(r)[0], FORECAST) and calls(r)[0][0] == "get_forecast" and not content(r)
-         and (not stream or len(r.finishes()) == 1))
+case("named", "a named tool, whole and as a stream -> valid arguments, no content, one end",
+     lambda s: all(fits(calls(r := ask(s, [WEATHER, FORECAST], named(FORECAST), stream=stream))[0], FORECAST) and calls(r)[0][0] == "get_forecast" and not content(r)
+                   and (not stream or len(r.finishes()) == 1) for stream in (False, True)))
 more("named-fragments", "a named tool as a stream -> the name once, the arguments in several pieces",
      lambda s: (d := [t for c in ask(s, [WEATHER], named(WEATHER), stream=True).deltas() for t in c["delta"].get("tool_calls") or []]) and d[0]["function"]["name"] == "get_weather" and d[0]["id"]
      and not [t for t in d[1:] if t["function"].get("name")] and len(d) > 1)
 more("named-finish", "a named tool -> finish_reason tool_calls", lambda s: ask(s, [WEATHER], named(WEATHER)).finish == "tool_calls")
 case("named-without-tools", "a named tool without tools -> 400", lambda s: s.chat(tool_choice=named(WEATHER)).refused("tool"))
-case("named-unknown", "a named tool that is none of the tools -> 400", lambda s: s.chat(tools=[WEATHER], tool_choice=named(FORECAST)).refused("get_forecast"))
-case("choice-empty", "tool_choice {} -> 400", lambda s: s.chat(tools=[WEATHER], tool_choice={}).refused("tool_choice"))
+also("named-unknown", "a named tool that is none of the tools -> 400", lambda s: s.chat(tools=[WEATHER], tool_choice=named(FORECAST)).refused("get_forecast"))
+also("choice-empty", "tool_choice {} -> 400", lambda s: s.chat(tools=[WEATHER], tool_choice={}).refused("tool_choice"))
 for choice_name, choice in (("required", "required"), ("named", named(WEATHER))):
     case(f"one-token-{choice_name}", f"{choice_name} with one token -> ended for length, no call, no content",
          lambda s, choice=choice: (r := ask(s, [WEATHER], choice, max_tokens=1)).finish == "length" and not r.message.get("tool_calls") and not r.message["content"])
 
-case, more = source("vLLM", "openai/chat_completion/test_tool_choice_null.py")
+case, also, more = source("vLLM", "openai/chat_completion/test_tool_choice_null.py")
 case("choice-null", "tool_choice null with tools -> as without the field", lambda s: s.chat(tools=[WEATHER], tool_choice=None, return_token_ids=True)["prompt_token_ids"]
      == s.chat(tools=[WEATHER], return_token_ids=True)["prompt_token_ids"])
-case("choice-null-no-tools", "tool_choice null without tools -> answered", lambda s: s.chat(tool_choice=None).ok)
+case("choice-null-no-tools", "tool_choice null without tools -> answered", lambda s: s.chat(tool_choice=None).answered)
 case("choice-null-and-schema", "tool_choice null with a schema -> obeyed", lambda s: s.plain(tool_choice=None, structured_outputs={"json": {"const": 5}}).text == "5")
 case("choice-bogus", "tool_choice of no meaning -> 400", lambda s: s.chat(tools=[WEATHER], tool_choice="bogus").refused("tool_choice"))
 case("choice-auto-no-tools", "tool_choice auto without tools -> 400", lambda s: s.chat(tool_choice="auto").refused("tools"))
-case("choice-none-no-tools", "tool_choice none without tools -> answered", lambda s: s.chat(tool_choice="none").ok)
-more("choice-none", "tool_choice none with tools -> no call", lambda s: not s.chat(tools=[WEATHER], tool_choice="none").message.get("tool_calls"))
+more("choice-none-no-tools", "tool_choice none without tools -> answered", lambda s: s.chat(tool_choice="none").answered)
+case("choice-none", "tool_choice none with tools -> content, no call", lambda s: (m := s.chat(tools=[WEATHER], tool_choice="none").message)["content"] and not m.get("tool_calls"))
 
-case, more = source("vLLM", "openai/chat_completion/test_delta_tool_call_serialization.py")
-case("delta-index", "deltas of a call -> each has its index", lambda s: all(isinstance(t["index"], int) for c in ask(s, [TEST], "required", stream=True).deltas() for t in c["delta"].get("tool_calls") or []))
-case("delta-type-once", "deltas of a call -> the type with the first alone",
-     lambda s: [t.get("type") for c in ask(s, [TEST], "required", stream=True).deltas() for t in c["delta"].get("tool_calls") or []][:2] == ["function", None])
+case, also, more = source("vLLM", "openai/chat_completion/test_delta_tool_call_serialization.py")
+case("delta-fields", "deltas of a call -> each has its index; id, type and name come with the first, and are not even null in the others",
+     lambda s: (d := [t for c in ask(s, [TEST], "required", stream=True).deltas() for t in c["delta"].get("tool_calls") or []]) and len(d) > 1 and all(t["index"] == 0 for t in d) and d[0]["id"]
+     and d[0]["type"] == "function" and d[0]["function"]["name"] == "test" and not [t for t in d[1:] if {"id", "type"} & set(t) or "name" in t["function"]])
 
-case, more = source("vLLM", "openai/chat_completion/test_serving_chat.py")
+case, also, more = source("vLLM", "openai/chat_completion/test_serving_chat.py")
 more("parallel-off", "parallel_tool_calls false, required -> one call", lambda s: len(calls(ask(s, [WEATHER, FORECAST], "required"))) == 1)
 more("tools-bad-schema", "a tool whose parameters no schema are -> 400", lambda s: s.chat(tools=[{"type": "function", "function": {"name": "f", "parameters": 5}}]).refused("tools[0]"))
 more("tools-no-name", "a tool without a name -> 400", lambda s: s.chat(tools=[{"type": "function", "function": {"parameters": {}}}]).refused("name"))
 more("tools-other-type", "a tool that is no function -> 400", lambda s: s.chat(tools=[{"type": "code_interpreter"}]).refused("function"))
 more("tools-no-parameters", "a tool without parameters -> a call with an object", lambda s: isinstance(json.loads(ask(
     s, [{"type": "function", "function": {"name": "now"}}], "required", max_tokens=60, logit_bias={str(s.ids("}")[0]): 100}).call["arguments"]), dict))
+
+
+def each(answer):
+    """[name, arguments, ends] of every choice of a stream."""
+    out = {}
+    for choice in (c for e in answer.events for c in e["choices"]):
+        call = out.setdefault(choice["index"], ["", "", []])
+        for d in choice["delta"].get("tool_calls") or []:
+            call[0], call[1] = call[0] + (d["function"].get("name") or ""), call[1] + d["function"]["arguments"]
+        call[2] += [choice["finish_reason"]] * bool(choice["finish_reason"])
+    return list(out.values())
+
+
+def cut_behind_the_call(s):
+    """Two choices whose calls are whole when max_tokens ends them."""
+    n = ask(s, [WEATHER], "required", temperature=0).usage["completion_tokens"] - 1
+    return each(ask(s, [WEATHER], "required", stream=True, temperature=0, n=2, max_tokens=n))
+
+
+for end, stream in (("tool_calls", lambda s: each(ask(s, [WEATHER], "required", stream=True, n=2))), ("length", cut_behind_the_call)):
+    case(f"two-calls-{end}", f"n 2 as a stream, ended for {end} -> a whole call in each choice, one end each",
+         lambda s, end=end, stream=stream: len(both := stream(s)) == 2 and all(fits((name, arguments), WEATHER) and ends == [end] for name, arguments, ends in both))
+case("call-logprobs", "a call as a stream with logprobs -> those of all tokens, of <tool_call>, too",
+     lambda s: (r := ask(s, [WEATHER], "required", stream=True, logprobs=True, stream_options={"include_usage": True})).streamed
+     and len([t for c in r.deltas() if c["logprobs"] for t in c["logprobs"]["content"]]) == r.events[-1]["usage"]["completion_tokens"] > 10)
 case("tool-parts", "the result of a tool in parts -> as text", lambda s: s.same(*[s.chat(messages=[*CALLED[:2], {**CALLED[2], "content": c}]) for c in ("0.5", [{"type": "text", "text": "0.5"}])]))
