@@ -261,6 +261,12 @@ static void damaged_chains_are_found(void **state) {
     FAULT("blocks of 256 threads, attention has", rope->grid++)
     FAULT("holds 0 tokens of 1", tokens->u = 0)
     FAULT("of two layers", attention->args[2] = other->args[2])
+    PlanBuffer *read = &p->buffers[attention[-1].args[0].index],
+               *written = &p->buffers[attention->args[6].index];
+    FAULT("is not kept for both of its launches", read->last_launch--)
+    read->last_launch++;
+    FAULT("is not kept for both of its launches", written->first_launch++)
+    written->first_launch--;
 #undef FAULT
     assert_true(plan_verify(p, &d));
     arena_free(&a);
