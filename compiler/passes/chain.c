@@ -14,7 +14,7 @@ enum { FEW_TOKENS = 64, FEWER_TOKENS = 16 }; // of rope_attention's two sizes
 // not lost when it does not begin with a launch.
 #define PRODUCT_HIDDEN_US 1.9
 #define MEETING_US        1.65 // until the last block has come and all know it
-#define NORM_US           0.75 // more, on average, where norms stand between products
+#define NORM_US           0.4  // more, on average, where norms stand between products
 #define ROPE_US           2.0  // what RoPE adds to attention
 
 static const SpecField *field(const PlanKernel *k, const char *key) {
