@@ -56,11 +56,13 @@ template <class S> struct LinkRopeWrite {
     }
 };
 
-// A link as its template sees it (lib/link.cuh).
+// What all links of a chain have.
 template <uint32_t THREADS_, uint32_t GRID_, uint32_t EARLY_, bool OPAQUE_> struct Chain {
     static constexpr uint32_t THREADS = THREADS_, GRID = GRID_, EARLY = EARLY_;
     static constexpr bool OPAQUE = OPAQUE_;
 };
+
+// A link as its template sees it (lib/link.cuh).
 template <class C, bool WAITS_> struct ChainLink {
     static constexpr uint32_t THREADS = C::THREADS, GRID = C::GRID, EARLY = WAITS_ ? C::EARLY : 8;
     static constexpr bool WAITS = WAITS_, FETCHES = false, OPAQUE = C::OPAQUE;

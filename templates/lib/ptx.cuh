@@ -138,8 +138,16 @@ __device__ __forceinline__ uint32_t thread_index() {
     return d;
 }
 
-// The same of bytes that nobody reads again soon: L2 gives them up first. 0x12F0..: what
-// createpolicy.fractional.L2::evict_first makes.
+// Bytes that this launch reads once: not kept in L1.
+__device__ __forceinline__ uint4 ld_global_nc_v4(const void *p) {
+    uint4 d;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(d.x), "=r"(d.y), "=r"(d.z), "=r"(d.w)
+                 : "l"(p));
+    return d;
+}
+// The same of bytes that nobody reads again before others have taken their place: L2 gives them up first.
+// 0x12F0..: what createpolicy.fractional.L2::evict_first makes.
 __device__ __forceinline__ uint4 ld_global_nc_v4_once(const void *p) {
     uint4 d;
     asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0,%1,%2,%3}, [%4], %5;"
@@ -152,15 +160,6 @@ __device__ __forceinline__ uint32_t ld_global_nc_u16_once(const void *p) {
     asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.u16 %0, [%1], %2;"
                  : "=h"(d)
                  : "l"(p), "l"(0x12F0000000000000ull));
-    return d;
-}
-
-// Bytes that this launch reads once: not kept in L1.
-__device__ __forceinline__ uint4 ld_global_nc_v4(const void *p) {
-    uint4 d;
-    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(d.x), "=r"(d.y), "=r"(d.z), "=r"(d.w)
-                 : "l"(p));
     return d;
 }
 // Whatever stands in the registers.
