@@ -146,9 +146,23 @@ static void expire(Engine *e) {
 static void entered(void *ctx, Seq *s) {
     Engine *e = ctx;
     EngineTask *t = ((EngineChoice *)s->user)->task;
-    if (!t->entered) atomic_store(&t->entered_s, s->entered_s);
+    const bool first = !t->entered;
+    if (first) atomic_store(&t->cached, s->first_hit), atomic_store(&t->entered_s, s->entered_s);
     leave_line(e, t);
     histogram_add(e, HISTOGRAM_queue_s, s->entered_s - t->submitted_s);
+    if (!first || !t->progress) return;
+    task_news(e, t);
+    sinks_wake(e); // now: the step may take long
+}
+
+// Called inside batch_step. What was computed before a preemption is told once.
+static void computed(void *ctx, Seq *s, uint32_t n) {
+    const EngineChoice *c = s->user;
+    EngineTask *t = c->task;
+    n = MIN(n, t->n_prompt);
+    if (!t->progress || c->index || n <= atomic_load_explicit(&t->computed, memory_order_relaxed)) return;
+    atomic_store_explicit(&t->computed, n, memory_order_release);
+    task_news(ctx, t);
 }
 
 static void first_token(Engine *e, EngineChoice *c) {
@@ -258,6 +272,7 @@ static bool open_batch(Engine *e, Err *err) {
                             .context = o->max_model_len,
                             .speculate = o->speculate,
                             .entered = entered,
+                            .computed = computed,
                             .ctx = e};
     e->batch = batch_new(e->x, &b, err);
     if (!o->max_num_seqs) o->max_num_seqs = p->seqs_max;

@@ -78,6 +78,9 @@ struct EngineTask {
     uint32_t n_open;         // [e] choices without an end
     _Atomic double entered_s, first_s, ended_s;
     _Atomic uint32_t cached, tokens, preemptions, guessed, accepted;
+    _Atomic uint32_t computed;     // of the prompt; where `progress`
+    uint32_t told_cached, told_to; // [c] of what engine_progress told
+    bool progress, told_begin;     // [c] the latter
     uint32_t n_prompt, n_choices;
     EngineChoice choices[];
 };

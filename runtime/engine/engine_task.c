@@ -97,7 +97,7 @@ static EngineTask *task_new(Engine *e, EngineSink *sink, const EngineRequest *r,
     t->engine = e, t->sink = sink, t->user = r->user;
     t->deadline_s = r->deadline_s, t->submitted_s = clock_s();
     t->n_choices = t->n_open = n;
-    t->n_prompt = r->n_ids;
+    t->n_prompt = r->n_ids, t->progress = r->progress;
     t->number = atomic_fetch_add(&e->numbers, 1) + 1;
     atomic_init(&t->refs, 1);
     return t;
@@ -291,6 +291,22 @@ const LogprobRow *engine_prompt_logprobs(const EngineTask *t) {
     const bool ended = atomic_load_explicit(&c->end, memory_order_acquire) == ENGINE_PROMPT;
     const bool some = atomic_load_explicit(&c->n_public, memory_order_acquire) != 0;
     return ended || some ? c->seq->prompt_logprobs : NULL;
+}
+
+// The begin is told even to a consumer who comes when more is computed already.
+bool engine_progress(EngineTask *t, EngineProgress *out) {
+    const double entered_s = atomic_load(&t->entered_s); // what the cache had is there before
+    if (!t->progress || entered_s == 0) return false;
+    const uint32_t computed = atomic_load_explicit(&t->computed, memory_order_acquire);
+    if (!t->told_begin)
+        t->told_cached = t->told_to = atomic_load(&t->cached);
+    else if (computed > t->told_to)
+        t->told_to = computed;
+    else
+        return false;
+    t->told_begin = true;
+    *out = (EngineProgress){t->n_prompt, t->told_cached, t->told_to, clock_s() - entered_s};
+    return true;
 }
 
 EngineUsage engine_usage(const EngineTask *t) {

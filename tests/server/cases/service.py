@@ -110,6 +110,9 @@ case, more = source("vLLM", "serve/instrumentator/test_metrics.py")
 for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "prefix_cache_queries_total", "prefix_cache_hits_total", "num_preemptions_total", "prompt_tokens_total",
              "generation_tokens_total", "cache_config_info", "request_success_total"):
     case(f"vllm-metrics-{name}", f"GET /metrics -> vllm:{name}", lambda s, name=name: metric(s, "vllm:" + name))
+more("vllm-metrics-cache-labels", "GET /metrics -> vllm:cache_config_info says how many tokens, and how many whole contexts, the cache holds",
+     lambda s: (label := dict(re.findall(r'(\w+)="([^"]*)"', next(x for x in s.get("/metrics").raw.splitlines() if x.startswith("vllm:cache_config_info{")))))
+     and int(label["kv_cache_size_tokens"]) == int(float(label["kv_cache_max_concurrency"]) * 4096) == int(label["num_gpu_blocks"]) * int(label["block_size"]))
 for name in ("iteration_tokens_total", "request_prompt_tokens", "request_generation_tokens", "time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds",
              "request_queue_time_seconds", "request_inference_time_seconds", "request_prefill_time_seconds", "request_decode_time_seconds", "request_num_preemptions", "request_params_n",
              "request_params_max_tokens"):
