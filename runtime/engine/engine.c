@@ -155,13 +155,14 @@ static void entered(void *ctx, Seq *s) {
     sinks_wake(e); // now: the step may take long
 }
 
-// Called inside batch_step. What was computed before a preemption is told once.
+// Called inside batch_step.
 static void computed(void *ctx, Seq *s, uint32_t n) {
     const EngineChoice *c = s->user;
     EngineTask *t = c->task;
-    n = MIN(n, t->n_prompt);
-    if (!t->progress || c->index || n <= atomic_load_explicit(&t->computed, memory_order_relaxed)) return;
-    atomic_store_explicit(&t->computed, n, memory_order_release);
+    if (!t->progress || c->index) return;
+    const uint32_t at = atomic_load_explicit(&t->n_chunks, memory_order_relaxed);
+    atomic_store_explicit(&t->chunks[at % CHUNKS_KEPT], MIN(n, t->n_prompt), memory_order_relaxed);
+    atomic_store_explicit(&t->n_chunks, at + 1, memory_order_release);
     task_news(ctx, t);
 }
 

@@ -146,10 +146,10 @@ bool engine_news(EngineTask *t, EngineNews *out);
 // from the first news of the task on; NULL: not asked for, or the task ended before.
 const LogprobRow *engine_prompt_logprobs(const EngineTask *t);
 
-// How far the first choice's prompt is: at first what the cache had, then more with every chunk, or with some
-// of them where the consumer is slow; at last all of it, which is there before the first token is.
+// How far the first choice's prompt is: at first what the cache had, then more with every chunk (with the
+// last ones where the consumer is far behind), at last all of it, which is there before the first token is.
 typedef struct {
-    uint32_t total, cached, computed; // tokens; cached ones count as computed, and are what the cache had at first
+    uint32_t total, cached, computed; // tokens; cached: by the cache at first, which count as computed
     double seconds;                   // since it was admitted
 } EngineProgress;
 // False: no more than it said before, or the request did not ask. Only after engine_next gave the task; again

@@ -293,18 +293,25 @@ const LogprobRow *engine_prompt_logprobs(const EngineTask *t) {
     return ended || some ? c->seq->prompt_logprobs : NULL;
 }
 
-// The begin is told even to a consumer who comes when more is computed already.
+// False: all was told. A place that is written meanwhile holds more than it did, and nothing is told twice.
+static bool next_chunk(EngineTask *t) {
+    const uint32_t n = atomic_load_explicit(&t->n_chunks, memory_order_acquire), before = t->told_to;
+    if (n - t->told_chunks > CHUNKS_KEPT) t->told_chunks = n - CHUNKS_KEPT;
+    while (t->told_chunks < n && t->told_to == before) {
+        const uint32_t to =
+            atomic_load_explicit(&t->chunks[t->told_chunks++ % CHUNKS_KEPT], memory_order_relaxed);
+        t->told_to = MAX(before, to);
+    }
+    return t->told_to > before;
+}
+
 bool engine_progress(EngineTask *t, EngineProgress *out) {
     const double entered_s = atomic_load(&t->entered_s); // what the cache had is there before
     if (!t->progress || entered_s == 0) return false;
-    const uint32_t computed = atomic_load_explicit(&t->computed, memory_order_acquire);
     if (!t->told_begin)
-        t->told_cached = t->told_to = atomic_load(&t->cached);
-    else if (computed > t->told_to)
-        t->told_to = computed;
-    else
+        t->told_begin = true, t->told_cached = t->told_to = atomic_load(&t->cached);
+    else if (!next_chunk(t))
         return false;
-    t->told_begin = true;
     *out = (EngineProgress){t->n_prompt, t->told_cached, t->told_to, clock_s() - entered_s};
     return true;
 }

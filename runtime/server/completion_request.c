@@ -91,8 +91,9 @@ bool completion_request(const ApiModel *m, Arena *arena, const Json *body, ApiRe
     request_unknown(arena, body, API_COMPLETIONS, r);
     return request_model(m, body, r, e) && request_neutral(body, e) &&
            request_sampling(m, arena, body, r, e) && request_stream(body, r, e) &&
-           request_prompt(body, r, e) && request_stops(arena, body, "stop", r, e) &&
-           read_logprobs(body, r, e) && read_max_tokens(body, &max_tokens, e) &&
-           field_bool(body, "echo", &r->echo, e) && request_format(arena, body, r, e) &&
-           read_prompts(m, arena, body, r, e) && fit(m, r, max_tokens, e);
+           request_telemetry(body, r, e) && request_prompt(body, r, e) &&
+           request_stops(arena, body, "stop", r, e) && read_logprobs(body, r, e) &&
+           read_max_tokens(body, &max_tokens, e) && field_bool(body, "echo", &r->echo, e) &&
+           request_format(arena, body, r, e) && read_prompts(m, arena, body, r, e) &&
+           fit(m, r, max_tokens, e);
 }

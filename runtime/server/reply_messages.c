@@ -155,4 +155,4 @@ static void whole(Reply *r, StrBuf *out) {
     buf_putc(out, '}');
 }
 
-const ReplyForm reply_messages = {"text/event-stream", begin, part, choice_end, end, failed, whole};
+const ReplyForm reply_messages = {"text/event-stream", begin, part, choice_end, end, failed, whole, NULL};

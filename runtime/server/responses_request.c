@@ -4,6 +4,8 @@
 #include "runtime/server/json_build.h"
 #include "runtime/server/request.h"
 
+enum { INCLUDE_MAX = 32 };
+
 static void put(JsonObjectBuild *b, const char *key, Json v) { json_put(b, str_of(key), v); }
 
 static void message(JsonArrayBuild *out, const char *role, Json content) {
@@ -141,12 +143,23 @@ static bool stateless(const Json *body, ApiError *e) {
            api_unsupported(e, "background", "`background` is not supported: this server keeps no state");
 }
 
-static bool read_top_logprobs(const Json *body, ApiRequest *r, ApiError *e) {
+// Of what may be included only log probabilities are there; the rest belongs to tools of OpenAI's servers.
+static bool read_logprobs(const Json *body, ApiRequest *r, ApiError *e) {
+    const Json *list;
     uint32_t top = 0;
-    (void)r;
-    if (!field_u32(body, "top_logprobs", 0, LOGPROBS_MAX, &top, e)) return false;
-    return !top || api_unsupported(e, "top_logprobs",
-                                   "`top_logprobs` is not supported here; /v1/chat/completions has it");
+    if (!field_array(body, "include", INCLUDE_MAX, &list, e) ||
+        !field_u32(body, "top_logprobs", 0, LOGPROBS_MAX, &top, e))
+        return false;
+    for (uint32_t i = 0; list && i < list->n; i++) {
+        const Json *j = &list->items[i];
+        if (j->kind != JSON_STRING) return field_wrong(e, "include", "a list of strings", j);
+        r->sampling.logprobs |= str_is(j->s, "message.output_text.logprobs");
+    }
+    if (top && !r->sampling.logprobs)
+        return api_invalid(e, "top_logprobs",
+                           "`top_logprobs` needs \"message.output_text.logprobs\" in `include`");
+    r->sampling.top_logprobs = top;
+    return true;
 }
 
 bool responses_request(const ApiModel *m, Arena *arena, const Json *body, ApiRequest *r, ApiError *e) {
@@ -154,11 +167,11 @@ bool responses_request(const ApiModel *m, Arena *arena, const Json *body, ApiReq
     *r = (ApiRequest){.kind = API_RESPONSES};
     request_unknown(arena, body, API_RESPONSES, r);
     if (!stateless(body, e) || !request_model(m, body, r, e) || !request_sampling(m, arena, body, r, e) ||
-        !read_top_logprobs(body, r, e) || !field_bool(body, "stream", &r->stream, e) ||
-        !request_stops(arena, body, "stop", r, e) || !read_format(arena, body, r, e) ||
-        !read_tools(m, arena, body, r, e) || !request_tool_choice(body, r, e) ||
-        !read_reasoning(arena, body, r, e) || !read_input(arena, body, r, e) ||
-        !field_int(body, "max_output_tokens", 1, INT32_MAX, &most, e))
+        !read_logprobs(body, r, e) || !field_bool(body, "stream", &r->stream, e) ||
+        !request_telemetry(body, r, e) || !request_stops(arena, body, "stop", r, e) ||
+        !read_format(arena, body, r, e) || !read_tools(m, arena, body, r, e) ||
+        !request_tool_choice(body, r, e) || !read_reasoning(arena, body, r, e) ||
+        !read_input(arena, body, r, e) || !field_int(body, "max_output_tokens", 1, INT32_MAX, &most, e))
         return false;
     return request_render(m, arena, r, most < 0 ? UINT32_MAX : (uint32_t)most, "input", e);
 }

@@ -162,6 +162,23 @@ static const AnswerCase answers[] = {
     {"\xC3\xA9\xE4\xBD\xA0<", "T[\xC3\xA9\xE4\xBD\xA0<]", .tools = true, .thinks = true},
 };
 
+// The text that was told last comes from the tokens behind text_from; where one of them has the end of a
+// mark, too, the text begins in it.
+static void check_text_from(const Answer *a, const Told *t, const Ids *ids) {
+    StrBuf made = {0};
+    Str told = buf_view(&t->told);
+    if (!told.len || t->last != PART_TEXT) return;
+    told.len--;
+    for (size_t i = 0; i + 1 < told.len; i++)
+        if (told.ptr[i] == 'T' && told.ptr[i + 1] == '[') told = str_from(told, i + 2), i = 0;
+    tokenizer_decode(model.tok, ids->ptr + a->text_from, a->n_tokens - a->text_from, false, &made);
+    Str got = buf_view(&made);
+    const bool inside = memmem(got.ptr, got.len, told.ptr, told.len) != NULL, behind = str_ends(told, got);
+    if (!inside && !behind)
+        fail_msg("of " STR_FMT " tokens are told as " STR_FMT, STR_ARG(got), STR_ARG(told));
+    buf_free(&made);
+}
+
 static void play(const AnswerCase *c, size_t piece) {
     ApiTool tool = {.name = STR("f")};
     Str stop = c->stop ? str_of(c->stop) : STR("");
@@ -193,6 +210,7 @@ static void play(const AnswerCase *c, size_t piece) {
     if (!str_is(buf_view(&told.told), c->told))
         fail_msg("%s in pieces of %zu: " STR_FMT, c->text, piece, STR_ARG(buf_view(&told.told)));
     assert_int_equal(answer_made_calls(&a), c->calls);
+    check_text_from(&a, &told, &ids);
     answer_end(&a);
     ids_free(&ids);
     buf_free(&told.told);
@@ -332,6 +350,19 @@ static const struct {
     {messages_request, "\"max_tokens\": 5, \"system\": [5]", "system"},
     {completion_request, "\"truncate_prompt_tokens\": 1, \"truncation_side\": \"right\"", NULL},
     {responses_request, "\"input\": \"x\"", NULL},
+    {responses_request,
+     "\"input\": \"x\", \"include\": [\"message.output_text.logprobs\"], \"top_logprobs\": 20", NULL},
+    {responses_request,
+     "\"input\": \"x\", \"include\": [\"message.output_text.logprobs\"], \"top_logprobs\": 21",
+     "top_logprobs"},
+    {responses_request, "\"input\": \"x\", \"include\": [\"reasoning.encrypted_content\"]", NULL},
+    {responses_request, "\"input\": \"x\", \"top_logprobs\": 1", "top_logprobs"},
+    {responses_request, "\"input\": \"x\", \"include\": \"message.output_text.logprobs\"", "include"},
+    {responses_request, "\"input\": \"x\", \"include\": [1]", "include"},
+    {responses_request, "\"input\": \"x\", \"return_progress\": 1", "return_progress"},
+    {responses_request, "\"input\": \"x\", \"timings_per_token\": \"yes\"", "timings_per_token"},
+    {completion_request, "\"return_progress\": true, \"timings_per_token\": true", NULL},
+    {completion_request, "\"return_progress\": 0", "return_progress"},
     {responses_request, "", "input"},
     {responses_request, "\"input\": \"x\", \"previous_response_id\": \"r\"", "previous_response_id"},
     {responses_request,

@@ -128,7 +128,8 @@ static void hear_progress(Call *c) {
     while (engine_progress(c->task, &p)) {
         if (!c->progress) die("progress that nobody wanted");
         const bool grows = c->computed == UINT32_MAX ? p.computed == p.cached : p.computed > c->computed;
-        if (!grows || p.total != c->n_prompt || p.computed > p.total || p.cached >= p.total) die("no progress");
+        if (!grows || p.total != c->n_prompt || p.computed > p.total || p.cached >= p.total)
+            die("no progress");
         c->computed = p.computed;
     }
 }
@@ -523,10 +524,14 @@ static void tokens_allocate_nothing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(everything_asked_for_arrives), cmocka_unit_test(requests_are_refused_at_the_door),
-        cmocka_unit_test(the_line_is_bounded),          cmocka_unit_test(deadlines_and_cancels_end_tasks),
-        cmocka_unit_test(a_lost_device_ends_all),       cmocka_unit_test(clients_come_and_go),
-        cmocka_unit_test(progress_is_told),             cmocka_unit_test(tokens_allocate_nothing),
+        cmocka_unit_test(everything_asked_for_arrives),
+        cmocka_unit_test(requests_are_refused_at_the_door),
+        cmocka_unit_test(the_line_is_bounded),
+        cmocka_unit_test(deadlines_and_cancels_end_tasks),
+        cmocka_unit_test(a_lost_device_ends_all),
+        cmocka_unit_test(clients_come_and_go),
+        cmocka_unit_test(progress_is_told),
+        cmocka_unit_test(tokens_allocate_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,18 @@ from cases.talk import SYSTEM, USER
 
 TALK = [{"role": "user", "content": "Who won?"}, {"role": "assistant", "content": "The Dodgers."}, {"role": "user", "content": "Where was it played?"}]
 
+
+
+def progress(answer):
+    """Tokens that the cache had, and how many were computed when: what a stream tells before it has text."""
+    told = [e["prompt_progress"] for e in answer.events if "prompt_progress" in e]
+    first_text = next(i for i, c in enumerate(answer.deltas()) if c["delta"].get("content"))
+    assert not any("prompt_progress" in e for e in answer.events[first_text:])
+    assert len({(p["total"], p["cache"]) for p in told}) == 1 and told[-1]["processed"] == told[-1]["total"]
+    assert all(p["time_ms"] >= 0 for p in told)
+    return told[0]["cache"], [p["processed"] for p in told]
+
+
 # ---- llama-server ---------------------------------------------------------------------------------------------
 
 case, more = source("llama.cpp", "test_chat_completion.py")
@@ -76,8 +88,10 @@ for stream in (False, True):
          lambda s, stream=stream: (r := s.chat(messages=[SYSTEM, {**USER, "content": "What is the best book? " * 9}] * 60, stream=stream)).refused() and r.error["n_prompt_tokens"] > r.error["n_ctx"] == 4096)
 case("chat-context-type", "the same -> the error's type is exceed_context_size_error", lambda s: s.chat("long " * 5000).error["type"] == "exceed_context_size_error",
      differs='OpenAI\'s: type "invalid_request_error", code "context_length_exceeded", which its clients look for')
-case("chat-progress", "return_progress in a stream -> events that say how much of the prompt is done", lambda s: "prompt_progress" in s.chat("This is a test " * 30, stream=True, return_progress=True).raw,
-     differs="a prompt's progress is not told; a long silence gets a comment every --ping-interval, and the page and /slots show it")
+case("chat-progress", "return_progress in a stream, steps of 64 tokens -> what the cache has, then more with every step, then all; the same again -> less to compute",
+     lambda s: (o := s.start("--max-num-batched-tokens", 64)) and [progress(s.call("/v1/chat/completions", {
+         "messages": [{"role": "user", "content": "This is a test" * 20}], "max_tokens": 10, "stream": True, "return_progress": True, "cache_salt": "progress"}, server=o)) for _ in range(2)]
+     == [(0, [0, 64, 128, 153]), (144, [144, 153])])
 case("chat-choices", "n 2 -> two messages of the assistant, both cut by length", lambda s: [(c["message"]["role"], c["finish_reason"]) for c in s.chat(n=2, temperature=1).choices] == [("assistant", "length")] * 2)
 
 case, more = source("llama.cpp", "test_template.py")

@@ -51,8 +51,11 @@ case("responses-stream-item-ids", "a stream -> the id of the message in all even
      lambda s: len({e.get("item_id") or e["item"]["id"] for e in respond(s, BOOK, stream=True).events if "item_id" in e or "item" in e}) == 1)
 case("responses-stream-text", "a stream -> its deltas make the text of the response at the end",
      lambda s: (r := respond(s, BOOK, stream=True)).text == "".join(p["text"] for p in r.events[-1]["response"]["output"][0]["content"]) == respond(s, BOOK).text)
-case("responses-telemetry", "timings_per_token and return_progress -> timings and prompt_progress in events", lambda s: "timings" in respond(s, stream=True, timings_per_token=True, return_progress=True).raw,
-     differs="chats and completions have timings; events of this API hold what OpenAI's hold")
+case("responses-telemetry", "timings_per_token and return_progress -> prompt_progress in response.in_progress, timings in the deltas and in the last event",
+     lambda s: (r := respond(s, "This is a test" * 10, stream=True, timings_per_token=True, return_progress=True)) and {e["type"] for e in r.events if "prompt_progress" in e} == {"response.in_progress"}
+     and all(p["total"] >= p["processed"] >= p["cache"] for e in r.events if (p := e.get("prompt_progress"))) and {e["type"] for e in r.events if "timings" in e} == {
+         "response.output_text.delta", "response.incomplete"} and all({"prompt_per_second", "predicted_per_second"} <= set(e["timings"]) for e in r.events if "timings" in e)
+     and r.events[-1]["timings"]["predicted_n"] == 8)
 
 case, more = source("vLLM", "openai/responses/test_simple.py")
 case("responses-basic", "a model that ends -> completed, no incomplete_details",
@@ -67,8 +70,18 @@ case("responses-second-turn", "the first answer sent back -> answered", lambda s
     {"type": "output_text", "text": respond(s, [MESSAGE]).text}]}, MESSAGE]).ok)
 case("responses-stream-consistent", "a stream -> deltas and response.output_text.done say the same",
      lambda s: deltas(r := respond(s, stream=True), "response.output_text.delta") == pick(r, "response.output_text.done")["text"])
-case("responses-logprobs", "top_logprobs with include -> log probabilities in the deltas", lambda s: respond(s, stream=True, top_logprobs=3, include=["message.output_text.logprobs"]).ok,
-     differs="400 that names the field: /v1/chat/completions and /v1/completions have them")
+LOGPROBS = {"top_logprobs": 3, "include": ["message.output_text.logprobs"]}
+case("responses-logprobs", "top_logprobs with include -> log probabilities in every delta, 3 each",
+     lambda s: (p := [e["logprobs"] for e in respond(s, stream=True, **LOGPROBS).events if e["type"] == "response.output_text.delta"]) and all(p) and all(
+         t["token"] and t["logprob"] <= 0 and len(t["top_logprobs"]) == 3 and all(isinstance(x["logprob"], float) and "token" in x for x in t["top_logprobs"]) for q in p for t in q))
+more("responses-logprobs-whole", "the same whole -> those of the deltas, and of a chat",
+     lambda s: (p := output(respond(s, **LOGPROBS), "message")["content"][0]["logprobs"]) == [t for e in respond(s, stream=True, **LOGPROBS).events if e["type"] == "response.output_text.delta" for t in e["logprobs"]]
+     == s.chat("Say hello", logprobs=True, top_logprobs=3).choice["logprobs"]["content"] and len(p) == 8)
+more("responses-logprobs-thoughts", "after thoughts -> the text's tokens alone, whose bytes make it",
+     lambda s: (r := respond(s, **LOGPROBS, max_output_tokens=60, temperature=1, seed=1, repetition_penalty=100, logit_bias={str(s.ids("<think>")[0]): 60, str(s.ids("</think>")[0]): 7}))
+     and output(r, "reasoning")["content"][0]["text"] and (m := output(r, "message")["content"][0])
+     and bytes(b for t in m["logprobs"] for b in t["bytes"]).decode(errors="replace").lstrip() == m["text"])
+more("responses-logprobs-none", "not asked for -> an empty list", lambda s: output(respond(s), "message")["content"][0]["logprobs"] == [])
 for stream in (True, False):
     case(f"responses-reasoning-tokens-{stream}", f"thoughts, stream {stream} -> counted in output_tokens_details",
          lambda s, stream=stream: (r := respond(s, stream=stream, max_output_tokens=40, logit_bias={str(s.ids("<think>")[0]): 60}, repetition_penalty=100)).ok
