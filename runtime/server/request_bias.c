@@ -1,4 +1,4 @@
-// logit_bias: OpenAI's object of ids, and llama.cpp's list of pairs, of which texts may stand for their
+// logit_bias: OpenAI's object of ids, and llama.cpp's list of pairs. In both, texts may stand for their
 // tokens.
 #include <stdlib.h>
 
@@ -10,6 +10,7 @@ typedef struct {
     const ApiModel *model;
     TokenBias items[BIAS_MAX];
     uint32_t n;
+    bool texts; // some of them were texts, which may share tokens
 } BiasList;
 
 static int by_id(const void *a, const void *b) {
@@ -31,17 +32,9 @@ static bool add(BiasList *l, uint64_t id, float bias, ApiError *e) {
     return true;
 }
 
-static bool add_member(BiasList *l, const JsonMember *member, ApiError *e) {
-    uint64_t id;
-    float bias;
-    if (!str_to_u64(member->key, &id) || id >= l->model->vocab)
-        return api_invalid(e, "logit_bias", "`logit_bias`: \"%.*s\" is no token id below %u",
-                           (int)MIN(member->key.len, 40u), member->key.ptr, l->model->vocab);
-    return value_of(&member->value, &bias, e) && add(l, id, bias, e);
-}
-
 static bool add_text(BiasList *l, Str text, float bias, ApiError *e) {
     Ids ids = {0};
+    l->texts = true;
     Err err;
     bool ok = tokenizer_encode(l->model->tok, text, (EncodeOptions){0}, &ids, &err) ||
               api_invalid(e, "logit_bias", "`logit_bias`: %s", err.msg);
@@ -49,6 +42,23 @@ static bool add_text(BiasList *l, Str text, float bias, ApiError *e) {
         if (ids.ptr[i] < l->model->vocab) ok = add(l, ids.ptr[i], bias, e);
     ids_free(&ids);
     return ok;
+}
+
+// A key that begins as numbers do is no text: -5 and 1.5 are mistakes.
+static bool looks_like_number(Str key) {
+    const char c = key.len ? key.ptr[key.len > 1 && (key.ptr[0] == '-' || key.ptr[0] == '+')] : 0;
+    return !key.len || (c >= '0' && c <= '9');
+}
+
+static bool add_member(BiasList *l, const JsonMember *member, ApiError *e) {
+    uint64_t id;
+    float bias;
+    if (!value_of(&member->value, &bias, e)) return false;
+    if (!looks_like_number(member->key)) return add_text(l, member->key, bias, e);
+    if (!str_to_u64(member->key, &id) || id >= l->model->vocab)
+        return api_invalid(e, "logit_bias", "`logit_bias`: \"%.*s\" is no token id below %u",
+                           (int)MIN(member->key.len, 40u), member->key.ptr, l->model->vocab);
+    return add(l, id, bias, e);
 }
 
 static bool add_pair(BiasList *l, const Json *pair, ApiError *e) {
@@ -65,13 +75,13 @@ static bool add_pair(BiasList *l, const Json *pair, ApiError *e) {
     return add(l, (uint64_t)what->i, bias, e);
 }
 
-// Ids ascend and are distinct. An object that names one twice is a mistake; texts share tokens.
+// Ids ascend and are distinct. An object of ids that names one twice is a mistake.
 static bool finish(BiasList *l, bool pairs, ApiError *e) {
     uint32_t n = 0;
     qsort(l->items, l->n, sizeof *l->items, by_id);
     for (uint32_t i = 0; i < l->n; i++) {
         bool twice = n && l->items[n - 1].id == l->items[i].id;
-        if (twice && !pairs)
+        if (twice && !pairs && !l->texts)
             return api_invalid(e, "logit_bias", "`logit_bias` names token %d twice", l->items[i].id);
         if (!twice) l->items[n++] = l->items[i];
     }
@@ -85,7 +95,7 @@ bool request_bias(const ApiModel *m, Arena *a, const Json *body, Sampling *s, Ap
     if (!pairs && !field_object(body, "logit_bias", &j, e)) return false;
     if (!j || !j->n) return true;
     BiasList *l = ARENA_NEW(a, BiasList);
-    l->model = m, l->n = 0;
+    l->model = m, l->n = 0, l->texts = false;
     for (uint32_t i = 0; i < j->n; i++)
         if (!(pairs ? add_pair(l, &j->items[i], e) : add_member(l, &j->members[i], e))) return false;
     if (!finish(l, pairs, e)) return false;
