@@ -179,10 +179,10 @@ static void end_call(Call *c) {
         call_ready(c, 200);
 }
 
-// What timings tell, so far.
+// What timings tell, so far; the wait for a slot is not the prompt's.
 static void measure(Call *c) {
     if (!c->req.timings || c->first_s == 0) return;
-    c->reply.prompt_s = c->first_s - c->submitted_s;
+    c->reply.prompt_s = MAX(c->first_s - engine_usage(c->jobs[0]->task).admitted_s, 0);
     c->reply.predicted_s = clock_s() - c->first_s;
 }
 

@@ -219,10 +219,11 @@ void reply_timings(const Reply *r, StrBuf *out) {
     if (r->req->stream && m == 0) return;
     buf_printf(out,
                ", \"timings\": {\"cache_n\": %llu, \"prompt_n\": %.0f, \"prompt_ms\": %.3f, "
-               "\"prompt_per_second\": %.3f, \"predicted_n\": %.0f, \"predicted_ms\": %.3f, "
-               "\"predicted_per_second\": %.3f}",
-               (unsigned long long)u->cached_tokens, n, r->prompt_s * 1e3,
+               "\"prompt_per_token_ms\": %.3f, \"prompt_per_second\": %.3f, \"predicted_n\": %.0f, "
+               "\"predicted_ms\": %.3f, \"predicted_per_token_ms\": %.3f, \"predicted_per_second\": %.3f}",
+               (unsigned long long)u->cached_tokens, n, r->prompt_s * 1e3, n > 0 ? r->prompt_s * 1e3 / n : 0,
                r->prompt_s > 0 ? n / r->prompt_s : 0, m, r->predicted_s * 1e3,
+               m > 0 ? r->predicted_s * 1e3 / m : 0,
                m > 1 && r->predicted_s > 0 ? m / r->predicted_s : 0); // the first one took no time
 }
 

@@ -138,7 +138,7 @@ static void content(const ReplyChoice *c, StrBuf *out) {
 
 static void message(const ReplyChoice *c, StrBuf *out) {
     buf_puts(out, "{\"role\": \"assistant\", \"content\": ");
-    if (!c->text.len && c->n_calls)
+    if (!c->text.len && !c->reply->req->echoed.len && c->n_calls)
         buf_puts(out, "null");
     else
         content(c, out);
