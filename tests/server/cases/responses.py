@@ -51,11 +51,11 @@ case("responses-stream-item-ids", "a stream -> the id of the message in all even
      lambda s: len({e.get("item_id") or e["item"]["id"] for e in respond(s, BOOK, stream=True).events if "item_id" in e or "item" in e}) == 1)
 case("responses-stream-text", "a stream -> its deltas make the text of the response at the end",
      lambda s: (r := respond(s, BOOK, stream=True)).text == "".join(p["text"] for p in r.events[-1]["response"]["output"][0]["content"]) == respond(s, BOOK).text)
-case("responses-telemetry", "timings_per_token and return_progress -> prompt_progress in response.in_progress, timings in the deltas and in the last event",
-     lambda s: (r := respond(s, "This is a test" * 10, stream=True, timings_per_token=True, return_progress=True)) and {e["type"] for e in r.events if "prompt_progress" in e} == {"response.in_progress"}
+case("responses-telemetry", "timings_per_token and return_progress, a model that ends -> prompt_progress in response.in_progress, timings in the deltas and in response.completed",
+     lambda s: (r := respond(s, "This is a test" * 10, stream=True, timings_per_token=True, return_progress=True, min_tokens=7, logit_bias={str(s.ids("<|im_end|>")[0]): 100})) and {e["type"] for e in r.events if "prompt_progress" in e} == {"response.in_progress"}
      and all(p["total"] >= p["processed"] >= p["cache"] for e in r.events if (p := e.get("prompt_progress"))) and {e["type"] for e in r.events if "timings" in e} == {
-         "response.output_text.delta", "response.incomplete"} and all({"prompt_per_second", "predicted_per_second"} <= set(e["timings"]) for e in r.events if "timings" in e)
-     and r.events[-1]["timings"]["predicted_n"] == 8)
+         "response.output_text.delta", "response.completed"} and all({"prompt_per_second", "predicted_per_second"} <= set(e["timings"]) for e in r.events if "timings" in e)
+     and r.events[-1]["timings"]["predicted_n"] == 8 and r.events[-1]["response"]["usage"])
 
 case, more = source("vLLM", "openai/responses/test_simple.py")
 case("responses-basic", "a model that ends -> completed, no incomplete_details",
