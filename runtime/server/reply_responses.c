@@ -119,6 +119,26 @@ static void tools(const Reply *r, StrBuf *out) {
                r->req->parallel_tools ? "true" : "false", choices[r->req->tool_choice]);
 }
 
+static void raw_message(const Reply *r, const char *key, const int32_t *ids, uint32_t n, StrBuf *out) {
+    StrBuf text = {0};
+    tokenizer_decode(r->model->tok, (const uint32_t *)ids, n, false, &text);
+    reply_key(out, key);
+    buf_puts(out, "[{\"type\": \"raw_message_tokens\", \"message\": ");
+    json_write_string(out, buf_view(&text));
+    reply_key(out, "tokens");
+    reply_ids(out, ids, n);
+    buf_puts(out, "}]");
+    buf_free(&text);
+}
+
+// Prompt and answer as the model had them, on demand.
+static void raw_messages(const Reply *r, StrBuf *out) {
+    const ApiPrompt *p = &r->req->prompts[0];
+    if (!r->req->return_ids) return;
+    raw_message(r, "input_messages", (const int32_t *)p->ids, p->n, out);
+    raw_message(r, "output_messages", r->choices[0].ids, r->choices[0].n_ids, out);
+}
+
 // Without its last brace.
 static void response(const Reply *r, const char *status, const ApiError *e, StrBuf *out) {
     const ReplyChoice *c = &r->choices[0];
@@ -152,7 +172,7 @@ static void response(const Reply *r, const char *status, const ApiError *e, StrB
         buf_puts(out, "[]");
     reply_key(out, "usage");
     if (done)
-        usage(r, out);
+        usage(r, out), raw_messages(r, out);
     else
         buf_puts(out, "null");
 }

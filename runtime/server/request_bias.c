@@ -1,4 +1,4 @@
-// logit_bias: OpenAI's object of ids, and llama.cpp's list of pairs. In both, texts may stand for their
+// logit_bias: OpenAI's object of ids, and llama.cpp's list of pairs, of which texts may stand for their
 // tokens.
 #include <stdlib.h>
 
@@ -6,11 +6,12 @@
 #include "runtime/server/fields.h"
 #include "runtime/server/request.h"
 
+enum { WRONG_KEYS_TOLD = 8 };
+
 typedef struct {
     const ApiModel *model;
     TokenBias items[BIAS_MAX];
     uint32_t n;
-    bool texts; // some of them were texts, which may share tokens
 } BiasList;
 
 static int by_id(const void *a, const void *b) {
@@ -32,9 +33,36 @@ static bool add(BiasList *l, uint64_t id, float bias, ApiError *e) {
     return true;
 }
 
+static bool id_of(const BiasList *l, Str key, uint64_t *id) {
+    return str_to_u64(key, id) && *id < l->model->vocab;
+}
+
+// Names all that are none, but of a long list.
+static bool refuse_keys(const BiasList *l, const Json *object, ApiError *e) {
+    StrBuf keys = {0};
+    uint32_t n = 0;
+    uint64_t id;
+    for (uint32_t i = 0; i < object->n; i++) {
+        Str key = object->members[i].key;
+        if (id_of(l, key, &id) || n++ >= WRONG_KEYS_TOLD) continue;
+        buf_printf(&keys, "%s\"%.*s\"", n > 1 ? ", " : "", (int)MIN(key.len, 40u), key.ptr);
+    }
+    if (n > WRONG_KEYS_TOLD) buf_printf(&keys, " and %u more", n - WRONG_KEYS_TOLD);
+    api_invalid(e, "logit_bias", "`logit_bias`: " STR_FMT " %s below %u", STR_ARG(buf_view(&keys)),
+                n > 1 ? "are no token ids" : "is no token id", l->model->vocab);
+    buf_free(&keys);
+    return false;
+}
+
+static bool add_member(BiasList *l, const Json *object, uint32_t i, ApiError *e) {
+    uint64_t id;
+    float bias;
+    if (!id_of(l, object->members[i].key, &id)) return refuse_keys(l, object, e);
+    return value_of(&object->members[i].value, &bias, e) && add(l, id, bias, e);
+}
+
 static bool add_text(BiasList *l, Str text, float bias, ApiError *e) {
     Ids ids = {0};
-    l->texts = true;
     Err err;
     bool ok = tokenizer_encode(l->model->tok, text, (EncodeOptions){0}, &ids, &err) ||
               api_invalid(e, "logit_bias", "`logit_bias`: %s", err.msg);
@@ -42,23 +70,6 @@ static bool add_text(BiasList *l, Str text, float bias, ApiError *e) {
         if (ids.ptr[i] < l->model->vocab) ok = add(l, ids.ptr[i], bias, e);
     ids_free(&ids);
     return ok;
-}
-
-// A key that begins as numbers do is no text: -5 and 1.5 are mistakes.
-static bool looks_like_number(Str key) {
-    const char c = key.len ? key.ptr[key.len > 1 && (key.ptr[0] == '-' || key.ptr[0] == '+')] : 0;
-    return !key.len || (c >= '0' && c <= '9');
-}
-
-static bool add_member(BiasList *l, const JsonMember *member, ApiError *e) {
-    uint64_t id;
-    float bias;
-    if (!value_of(&member->value, &bias, e)) return false;
-    if (!looks_like_number(member->key)) return add_text(l, member->key, bias, e);
-    if (!str_to_u64(member->key, &id) || id >= l->model->vocab)
-        return api_invalid(e, "logit_bias", "`logit_bias`: \"%.*s\" is no token id below %u",
-                           (int)MIN(member->key.len, 40u), member->key.ptr, l->model->vocab);
-    return add(l, id, bias, e);
 }
 
 static bool add_pair(BiasList *l, const Json *pair, ApiError *e) {
@@ -75,13 +86,13 @@ static bool add_pair(BiasList *l, const Json *pair, ApiError *e) {
     return add(l, (uint64_t)what->i, bias, e);
 }
 
-// Ids ascend and are distinct. An object of ids that names one twice is a mistake.
+// Ids ascend and are distinct. An object that names one twice is a mistake; texts share tokens.
 static bool finish(BiasList *l, bool pairs, ApiError *e) {
     uint32_t n = 0;
     qsort(l->items, l->n, sizeof *l->items, by_id);
     for (uint32_t i = 0; i < l->n; i++) {
         bool twice = n && l->items[n - 1].id == l->items[i].id;
-        if (twice && !pairs && !l->texts)
+        if (twice && !pairs)
             return api_invalid(e, "logit_bias", "`logit_bias` names token %d twice", l->items[i].id);
         if (!twice) l->items[n++] = l->items[i];
     }
@@ -95,9 +106,9 @@ bool request_bias(const ApiModel *m, Arena *a, const Json *body, Sampling *s, Ap
     if (!pairs && !field_object(body, "logit_bias", &j, e)) return false;
     if (!j || !j->n) return true;
     BiasList *l = ARENA_NEW(a, BiasList);
-    l->model = m, l->n = 0, l->texts = false;
+    l->model = m, l->n = 0;
     for (uint32_t i = 0; i < j->n; i++)
-        if (!(pairs ? add_pair(l, &j->items[i], e) : add_member(l, &j->members[i], e))) return false;
+        if (!(pairs ? add_pair(l, &j->items[i], e) : add_member(l, j, i, e))) return false;
     if (!finish(l, pairs, e)) return false;
     s->bias = l->items, s->n_bias = l->n;
     return true;

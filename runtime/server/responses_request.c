@@ -107,11 +107,12 @@ static bool read_tools(const ApiModel *m, Arena *a, const Json *body, ApiRequest
 
 // text.format is response_format without its inner object.
 static bool read_format(Arena *a, const Json *body, ApiRequest *r, ApiError *e) {
-    const Json *text, *format;
+    const Json *text, *format, *other = json_get(body, "structured_outputs");
     if (!field_object(body, "text", &text, e) || !field_object(text, "format", &format, e)) return false;
     if (!format) return request_format(a, body, r, e);
     JsonObjectBuild b = {.arena = a};
     put(&b, "response_format", *format);
+    if (other) put(&b, "structured_outputs", *other);
     Json j = json_built(&b);
     return request_format(a, &j, r, e);
 }
@@ -162,16 +163,22 @@ static bool read_logprobs(const Json *body, ApiRequest *r, ApiError *e) {
     return true;
 }
 
+static bool read_raw_messages(const Json *body, ApiRequest *r, ApiError *e) {
+    r->return_ids = false; // another API's field
+    return field_bool(body, "enable_response_messages", &r->return_ids, e);
+}
+
 bool responses_request(const ApiModel *m, Arena *arena, const Json *body, ApiRequest *r, ApiError *e) {
     int64_t most = -1;
     *r = (ApiRequest){.kind = API_RESPONSES};
     request_unknown(arena, body, API_RESPONSES, r);
     if (!stateless(body, e) || !request_model(m, body, r, e) || !request_sampling(m, arena, body, r, e) ||
         !read_logprobs(body, r, e) || !field_bool(body, "stream", &r->stream, e) ||
-        !request_telemetry(body, r, e) || !request_stops(arena, body, "stop", r, e) ||
-        !read_format(arena, body, r, e) || !read_tools(m, arena, body, r, e) ||
-        !request_tool_choice(body, r, e) || !read_reasoning(arena, body, r, e) ||
-        !read_input(arena, body, r, e) || !field_int(body, "max_output_tokens", 1, INT32_MAX, &most, e))
+        !read_raw_messages(body, r, e) || !request_telemetry(body, r, e) ||
+        !request_stops(arena, body, "stop", r, e) || !read_format(arena, body, r, e) ||
+        !read_tools(m, arena, body, r, e) || !request_tool_choice(body, r, e) ||
+        !read_reasoning(arena, body, r, e) || !read_input(arena, body, r, e) ||
+        !field_int(body, "max_output_tokens", 1, INT32_MAX, &most, e))
         return false;
     return request_render(m, arena, r, most < 0 ? UINT32_MAX : (uint32_t)most, "input", e);
 }

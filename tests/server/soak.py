@@ -25,7 +25,7 @@ OVERLOAD, CLIENTS_MAX, GROWTH_MAX = 2.3, 500, 1 << 20
 KINDS = ["stream"] * 6 + ["choices"] * 2 + ["witness"] * 3 + ["leaves"] * 3 + ["slow", "half", "bad", "bad", "look"]
 WITNESS = {"prompt": [5, 9, 2, 44, 17], "max_tokens": 30, "temperature": 0, "seed": 3, "return_token_ids": True}
 BAD = [b"{", b"[]", b'{"prompt": [999]}', b'{"prompt": [1], "n": 1000}', b'{"prompt": [1], "max_tokens": 100000}', b'{"prompt": [1], "temperature": "hot"}',
-       b'{"prompt": [1], "stream": 1}', b'{"prompt": [1], "stop": [""]}', b'{"prompt": []}', b'{"prompt": [1], "logit_bias": {"-1": 1}}']
+       b'{"prompt": [1], "stream": 1}', b'{"prompt": [1], "stop": [""]}', b'{"prompt": []}', b'{"prompt": [1], "logit_bias": {"x": 1}}']
 
 
 class Soak:

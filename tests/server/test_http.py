@@ -55,6 +55,13 @@ def test_request_ids(server):
         assert re.fullmatch("[0-9a-f]{32}", server.call("/health", headers={"X-Request-Id": bad})[2]["X-Request-Id"])
 
 
+def test_load(server):
+    assert wait_for(lambda: server.call("/load")[1] == {"server_load": 0})
+    with contextlib.closing(server.raw(post("/v1/chat/completions", chat(**LONG)))):
+        assert wait_for(lambda: server.call("/load")[1] == {"server_load": 1})
+    assert wait_for(lambda: server.call("/load")[1] == {"server_load": 0})
+
+
 def test_tokenize_and_back(server):
     status, body, _ = server.call("/tokenize", {"prompt": "Hi there", "return_token_strs": True})
     assert status == 200 and body["count"] == len(body["tokens"]) == len(body["token_strs"]) and body["max_model_len"] == 4096

@@ -191,6 +191,7 @@ case("chat-token-ids-stream", "as a stream -> the prompt's once and first, the a
 case, more = source("vLLM", "openai/basic/test_chat_logit_bias_validation.py")
 case("chat-bias-valid", "the last id of the vocabulary -> taken", lambda s: s.chat(logit_bias={"639": 1.0}).ok)
 case("chat-bias-invalid", "an id behind it -> 400 with the id and the size of the vocabulary", lambda s: s.chat(logit_bias={"641": 1.0}).refused("641", "640"))
+more("chat-bias-keys-all", "two keys that are no ids -> 400 with both", lambda s: s.chat(logit_bias={"bad1": 50, "5": 1, "bad2": 20}).refused("bad1", "bad2"))
 
 case, more = source("vLLM", "openai/chat_completion/test_chat_stop_token_ids_validation.py")
 case("chat-stop-ids-valid", "the last id of the vocabulary as a stop -> taken", lambda s: s.chat(stop_token_ids=[639]).ok)

@@ -77,9 +77,8 @@ for form, bias in (("ids", lambda t: {str(i): -100 for i in t}), ("pairs", lambd
 case("bias-texts", "pairs of a text and -100 -> none of the text's tokens comes",
      lambda s: (w := s.complete(max_tokens=40, return_token_ids=True)) and (words := ["for", "V", "K"]) and set(w.choice["token_ids"]) & {i for t in words for i in s.ids(t)}
      and not set(s.complete(max_tokens=40, return_token_ids=True, logit_bias=[[t, -100] for t in words]).choice["token_ids"]) & {i for t in words for i in s.ids(t)})
-case("bias-object-of-texts", "an object whose keys are texts -> as pairs of texts",
-     lambda s: s.same((a := s.complete(max_tokens=40, logit_bias={t: -100 for t in ("for", "V", "K")})), s.complete(max_tokens=40, logit_bias=[[t, -100] for t in ("for", "V", "K")]))
-     and a.text != s.complete(max_tokens=40).text)
+case("bias-object-of-texts", "an object whose keys are texts -> as pairs of texts", lambda s: s.complete(logit_bias={" the": -100}).ok,
+     differs="400, as vLLM: in OpenAI's object a key is an id, and one that is none is a mistake; the list of pairs takes texts")
 case("cancelled", "a client that goes away -> its slot is free soon",
      lambda s: s.hang_up("/v1/completions", {"prompt": LIFE, "max_tokens": 3000, "ignore_eos": True, "stream": True}) or s.becomes(s.is_idle, 2))
 

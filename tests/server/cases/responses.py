@@ -81,6 +81,11 @@ more("responses-logprobs-thoughts", "after thoughts -> the text's tokens alone, 
      lambda s: (r := respond(s, **LOGPROBS, max_output_tokens=60, temperature=1, seed=1, repetition_penalty=100, logit_bias={str(s.ids("<think>")[0]): 60, str(s.ids("</think>")[0]): 7}))
      and output(r, "reasoning")["content"][0]["text"] and (m := output(r, "message")["content"][0])
      and bytes(b for t in m["logprobs"] for b in t["bytes"]).decode(errors="replace").lstrip() == m["text"])
+more("responses-raw", "enable_response_messages -> prompt and answer as text and ids, in a stream at its end",
+     lambda s: all(m["type"] == "raw_message_tokens" and s.call("/detokenize", {"tokens": m["tokens"]})["prompt"] == m["message"] and len(m["message"]) > 10
+                   for r in (respond(s, enable_response_messages=True).body, respond(s, enable_response_messages=True, stream=True).events[-1]["response"])
+                   for m in (*r["input_messages"], *r["output_messages"])) and "input_messages" not in respond(s, return_token_ids=True).body)
+more("responses-two-rules", "structured_outputs beside a schema in text.format -> 400", lambda s: respond(s, structured_outputs={"regex": "a"}, **as_text({"type": "object"})).refused("structured_outputs.regex"))
 more("responses-logprobs-none", "not asked for -> an empty list", lambda s: output(respond(s), "message")["content"][0]["logprobs"] == [])
 for stream in (True, False):
     case(f"responses-reasoning-tokens-{stream}", f"thoughts, stream {stream} -> counted in output_tokens_details",
