@@ -32,7 +32,10 @@ static void set_up(Batch *b) {
     kv_init(&b->kv, a, p, b->limits.pages);
     b->slots = ARENA_ARRAY(a, Slot, p->seqs_max);
     b->running = ARENA_ARRAY(a, Seq *, p->seqs_max);
-    for (uint32_t i = 0; i < STEPS; i++) b->steps[i].rows = ARENA_ARRAY(a, Row, p->rows_max);
+    for (uint32_t i = 0; i < STEPS; i++) {
+        b->steps[i].rows = ARENA_ARRAY(a, Row, p->rows_max);
+        b->steps[i].chunks = ARENA_ARRAY(a, Chunk, p->seqs_max);
+    }
     b->ids = ARENA_ARRAY(a, int32_t, p->tokens_max);
     b->pos = ARENA_ARRAY(a, int32_t, p->tokens_max);
     b->slot = ARENA_ARRAY(a, int32_t, p->tokens_max);

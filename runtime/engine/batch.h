@@ -23,6 +23,8 @@ typedef struct {
     bool prefill_first; // no token is generated while a prompt is unfinished: for measurements
     uint32_t speculate; // tokens of a sequence that a step may guess; 0: none
     void (*entered)(void *ctx, Seq *s); // s gets its first slot; inside batch_step. NULL: nobody asks
+    // A step computed a chunk of s, whose tokens [0, n) are done; inside batch_step, before its tokens. NULL.
+    void (*computed)(void *ctx, Seq *s, uint32_t n);
     void *ctx;
 } BatchOptions;
 

@@ -219,6 +219,7 @@ static uint32_t add_chunk(Batch *b, Step *t, Seq *s, uint32_t rows_most, uint32_
     }
     b->slots[s->slot].cached += n;
     t->n_prompt_tokens += n;
+    if (n) t->chunks[t->n_chunks++] = (Chunk){s, at + n};
     publish(b, t, s);
     if (!n || at + n < s->n_ids) return n ? rows : 0;
     s->state = SEQ_DECODE;
@@ -284,7 +285,7 @@ static void repeat(Batch *b, Step *t) {
 }
 
 Composed compose(Batch *b, Step *t) {
-    *t = (Step){.rows = t->rows, .number = b->stats.steps + 1};
+    *t = (Step){.rows = t->rows, .chunks = t->chunks, .number = b->stats.steps + 1};
     if (!b->n_running) return COMPOSE_NOTHING;
     if (may_repeat(b)) {
         repeat(b, t);

@@ -163,6 +163,11 @@ static bool take_rows(Batch *b, uint32_t *n, const Step *t, const ExecTokens *to
     return true;
 }
 
+static void tell_chunks(const Batch *b, const Step *t) {
+    for (uint32_t i = 0; b->options.computed && i < t->n_chunks; i++)
+        if (t->chunks[i].seq) b->options.computed(b->options.ctx, t->chunks[i].seq, t->chunks[i].end);
+}
+
 bool take(Batch *b, uint32_t *n, Err *e) {
     const Step *t = &b->steps[b->n_taken % STEPS];
     ExecTokens told;
@@ -171,5 +176,6 @@ bool take(Batch *b, uint32_t *n, Err *e) {
     b->last_step = (BatchStep){t->n_tokens, t->n_prompt_tokens, now - MAX(t->launched_s, b->taken_s)};
     b->taken_s = now;
     b->n_taken++;
+    tell_chunks(b, t);
     return take_rows(b, n, t, &told, e);
 }

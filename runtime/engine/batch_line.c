@@ -101,9 +101,13 @@ bool line_admit(Batch *b, Err *e) {
 // ---- leaving ---------------------------------------------------------------------------------------------
 
 static void drop_rows(Batch *b, const Seq *s) {
-    for (uint32_t i = 0; i < STEPS; i++)
-        for (uint32_t r = 0; r < b->steps[i].n_rows; r++)
-            if (b->steps[i].rows[r].seq == s) b->steps[i].rows[r].seq = NULL;
+    for (uint32_t i = 0; i < STEPS; i++) {
+        Step *t = &b->steps[i];
+        for (uint32_t r = 0; r < t->n_rows; r++)
+            if (t->rows[r].seq == s) t->rows[r].seq = NULL;
+        for (uint32_t c = 0; c < t->n_chunks; c++)
+            if (t->chunks[c].seq == s) t->chunks[c].seq = NULL;
+    }
 }
 
 static void stop_running(Batch *b, const Seq *s) {

@@ -35,9 +35,16 @@ typedef struct {
 } PromptRow;
 
 typedef struct {
+    Seq *seq; // NULL: nobody asks
+    uint32_t end;
+} Chunk;
+
+typedef struct {
     uint64_t number;
     Row *rows;                // [rows_max]
     uint32_t n_rows, n_draws; // draws come first
+    Chunk *chunks;            // [n_chunks] of prompts; one a sequence at most
+    uint32_t n_chunks;
     uint32_t n_tokens, n_prompt_tokens;
     uint32_t n_carried; // tokens whose ids the device has
     bool repeats, masked, guesses;

@@ -146,9 +146,24 @@ static void expire(Engine *e) {
 static void entered(void *ctx, Seq *s) {
     Engine *e = ctx;
     EngineTask *t = ((EngineChoice *)s->user)->task;
-    if (!t->entered) atomic_store(&t->entered_s, s->entered_s);
+    const bool first = !t->entered;
+    if (first) atomic_store(&t->cached, s->first_hit), atomic_store(&t->entered_s, s->entered_s);
     leave_line(e, t);
     histogram_add(e, HISTOGRAM_queue_s, s->entered_s - t->submitted_s);
+    if (!first || !t->progress) return;
+    task_news(e, t);
+    sinks_wake(e); // now: the step may take long
+}
+
+// Called inside batch_step.
+static void computed(void *ctx, Seq *s, uint32_t n) {
+    const EngineChoice *c = s->user;
+    EngineTask *t = c->task;
+    if (!t->progress || c->index) return;
+    const uint32_t at = atomic_load_explicit(&t->n_chunks, memory_order_relaxed);
+    atomic_store_explicit(&t->chunks[at % CHUNKS_KEPT], MIN(n, t->n_prompt), memory_order_relaxed);
+    atomic_store_explicit(&t->n_chunks, at + 1, memory_order_release);
+    task_news(ctx, t);
 }
 
 static void first_token(Engine *e, EngineChoice *c) {
@@ -258,6 +273,7 @@ static bool open_batch(Engine *e, Err *err) {
                             .context = o->max_model_len,
                             .speculate = o->speculate,
                             .entered = entered,
+                            .computed = computed,
                             .ctx = e};
     e->batch = batch_new(e->x, &b, err);
     if (!o->max_num_seqs) o->max_num_seqs = p->seqs_max;

@@ -75,6 +75,7 @@ typedef struct {
     Sampling sampling;            // min_tokens, penalties, bias, logprobs of the answer: see sampling.h
     bool prompt_logprobs;         // of every token of the prompt but the first
     uint32_t prompt_top_logprobs; // and of that many likeliest, at most LOGPROBS_MAX
+    bool progress;                // how far the prompt is makes news, too: engine_progress
     Str salt;               // tenants with different salts never share cached prefixes; empty: the common one
     const TokenMask *masks; // [n] rules for the tokens of each choice (mask.h); NULL: none
     double deadline_s;      // clock_s() at which it ends with ENGINE_DEADLINE; 0: none
@@ -145,6 +146,16 @@ bool engine_news(EngineTask *t, EngineNews *out);
 // from the first news of the task on; NULL: not asked for, or the task ended before.
 const LogprobRow *engine_prompt_logprobs(const EngineTask *t);
 
+// How far the first choice's prompt is: at first what the cache had, then more with every chunk (with the
+// last ones where the consumer is far behind), at last all of it, which is there before the first token is.
+typedef struct {
+    uint32_t total, cached, computed; // tokens; cached: by the cache at first, which count as computed
+    double seconds;                   // since it was admitted
+} EngineProgress;
+// False: no more than it said before, or the request did not ask. Only after engine_next gave the task; again
+// until it says false, and after an engine_news before its tokens are told.
+bool engine_progress(EngineTask *t, EngineProgress *out);
+
 // For usage and histograms; final once every choice has ended. Times are clock_s(); 0: has not happened.
 typedef struct {
     double submitted_s, admitted_s, first_token_s, ended_s;
@@ -179,6 +190,7 @@ typedef struct {
         uint32_t pages, used, cached, page_tokens, window; // window 0: full attention
     } kv[ADA_KV_GROUPS_MAX];
     double kv_usage;    // pages in use of the fullest group, 0 to 1; cached ones are free
+    double kv_contexts; // sequences of `context` tokens that the pools could hold at once
     double last_step_s; // clock_s() at which a step last ended; 0: never. A watchdog compares it with `busy`
     bool busy;          // there is work
     // Since the start.

@@ -57,6 +57,7 @@ typedef struct {
     bool told;              // [c] its end was told
 } EngineChoice;
 
+enum { CHUNKS_KEPT = 16 };
 enum { COMMAND_SUBMIT = 1, COMMAND_CANCEL = 2 };
 
 struct EngineTask {
@@ -78,6 +79,11 @@ struct EngineTask {
     uint32_t n_open;         // [e] choices without an end
     _Atomic double entered_s, first_s, ended_s;
     _Atomic uint32_t cached, tokens, preemptions, guessed, accepted;
+    // Where `progress`: how far the prompt was after each chunk, the last CHUNKS_KEPT of n_chunks.
+    bool progress;
+    _Atomic uint32_t n_chunks, chunks[CHUNKS_KEPT];
+    bool told_begin;                            // [c]
+    uint32_t told_chunks, told_cached, told_to; // [c] of what engine_progress told
     uint32_t n_prompt, n_choices;
     EngineChoice choices[];
 };

@@ -1,4 +1,6 @@
 // What the engine counts, and how others read it.
+#include <math.h>
+
 #include "runtime/base/num.h"
 #include "runtime/engine/engine_state.h"
 
@@ -101,12 +103,16 @@ static void read_histogram(const Histogram *h, EngineHistogram *out) {
 
 static void read_pages(const Engine *e, EngineStats *out) {
     const AdaPlan *p = exec_plan(e->x);
+    const uint32_t whole = (uint32_t)div_up(out->context, p->page_tokens); // pages of a full context
     out->n_groups = p->n_kv_groups;
+    out->kv_contexts = INFINITY;
     for (uint32_t g = 0; g < p->n_kv_groups; g++) {
         out->kv[g].pages = exec_pages(e->x, g), out->kv[g].page_tokens = p->page_tokens;
         out->kv[g].window = p->kv[g].window;
         out->kv[g].used = GET(e->counts.pages_used[g]), out->kv[g].cached = GET(e->counts.pages_cached[g]);
         out->kv_usage = MAX(out->kv_usage, (double)out->kv[g].used / out->kv[g].pages);
+        out->kv_contexts =
+            MIN(out->kv_contexts, (double)out->kv[g].pages / MIN(whole, p->kv[g].pages_per_seq));
     }
 }
 

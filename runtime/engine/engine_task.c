@@ -97,7 +97,7 @@ static EngineTask *task_new(Engine *e, EngineSink *sink, const EngineRequest *r,
     t->engine = e, t->sink = sink, t->user = r->user;
     t->deadline_s = r->deadline_s, t->submitted_s = clock_s();
     t->n_choices = t->n_open = n;
-    t->n_prompt = r->n_ids;
+    t->n_prompt = r->n_ids, t->progress = r->progress;
     t->number = atomic_fetch_add(&e->numbers, 1) + 1;
     atomic_init(&t->refs, 1);
     return t;
@@ -291,6 +291,29 @@ const LogprobRow *engine_prompt_logprobs(const EngineTask *t) {
     const bool ended = atomic_load_explicit(&c->end, memory_order_acquire) == ENGINE_PROMPT;
     const bool some = atomic_load_explicit(&c->n_public, memory_order_acquire) != 0;
     return ended || some ? c->seq->prompt_logprobs : NULL;
+}
+
+// False: all was told. A place that is written meanwhile holds more than it did, and nothing is told twice.
+static bool next_chunk(EngineTask *t) {
+    const uint32_t n = atomic_load_explicit(&t->n_chunks, memory_order_acquire), before = t->told_to;
+    if (n - t->told_chunks > CHUNKS_KEPT) t->told_chunks = n - CHUNKS_KEPT;
+    while (t->told_chunks < n && t->told_to == before) {
+        const uint32_t to =
+            atomic_load_explicit(&t->chunks[t->told_chunks++ % CHUNKS_KEPT], memory_order_relaxed);
+        t->told_to = MAX(before, to);
+    }
+    return t->told_to > before;
+}
+
+bool engine_progress(EngineTask *t, EngineProgress *out) {
+    const double entered_s = atomic_load(&t->entered_s); // what the cache had is there before
+    if (!t->progress || entered_s == 0) return false;
+    if (!t->told_begin)
+        t->told_begin = true, t->told_cached = t->told_to = atomic_load(&t->cached);
+    else if (!next_chunk(t))
+        return false;
+    *out = (EngineProgress){t->n_prompt, t->told_cached, t->told_to, clock_s() - entered_s};
+    return true;
 }
 
 EngineUsage engine_usage(const EngineTask *t) {

@@ -95,6 +95,7 @@ static bool start(Answer *a) {
 static bool reasoning(Answer *a) {
     if (!until_mark(a, PART_REASONING, think_close)) return false;
     enter(a, TEXT);
+    a->text_from = a->n_tokens;
     return true;
 }
 
@@ -126,6 +127,7 @@ static void tell_call(Answer *a, CallResult r) {
     if (!a->call.has_arguments) tell(a, PART_ARGUMENTS, STR("{}"));
     tell(a, PART_CALL_END, STR(""));
     a->one_call_made = true;
+    a->text_from = a->n_tokens;
     enter(a, AFTER_CALL);
 }
 
@@ -172,6 +174,7 @@ static bool after_call(Answer *a) {
     if (str_starts(rest, str_of(call_close))) {
         drop_held(a, n + strlen(call_close));
         enter(a, TEXT);
+        a->text_from = a->n_tokens;
         return true;
     }
     if (!rest.len || str_starts(str_of(call_close), rest)) return false;
@@ -223,6 +226,7 @@ static bool complete(const Answer *a) {
 bool answer_push(Answer *a, uint32_t id) {
     if (a->stopped || complete(a)) return false;
     bool reasons = a->phase == REASONING;
+    a->n_tokens++;
     a->piece.len = 0;
     detok_push(&a->detok, id, &a->piece);
     if (a->piece.len) take(a, buf_view(&a->piece));

@@ -27,7 +27,8 @@ typedef struct {
     StrBuf piece, passed, held, spaces, fragment;
     uint8_t phase;
     bool splits_tools, stopped, skip_space, call_bad, one_call_made;
-    uint32_t n_calls, n_reasoning_tokens;
+    uint32_t n_calls, n_reasoning_tokens, n_tokens;
+    uint32_t text_from; // tokens before the text that is told now or next
 } Answer;
 
 // req and tok must outlive it.

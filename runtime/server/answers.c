@@ -140,6 +140,11 @@ void answer_stats(Server *s, Call *c) {
     buf_puts(&c->doc, "]}\n");
 }
 
+// vLLM's: requests that generate, those that are being read included.
+void answer_load(Server *s, Call *c) {
+    buf_printf(&c->doc, "{\"server_load\": %u}\n", s->n_preparing + s->n_running);
+}
+
 void answer_metrics(Server *s, Call *c) {
     c->content_type = "text/plain; version=0.0.4; charset=utf-8";
     metrics_write(s, &c->doc);

@@ -112,11 +112,11 @@ bool chat_request(const ApiModel *m, Arena *arena, const Json *body, ApiRequest 
     const Json *ids = json_get(body, "prompt_token_ids");
     bool ok = request_model(m, body, r, e) && request_neutral(body, e) &&
               request_sampling(m, arena, body, r, e) && request_stream(body, r, e) &&
-              request_prompt(body, r, e) && request_stops(arena, body, "stop", r, e) &&
-              read_logprobs(body, r, e) && read_max_tokens(m, body, &max_tokens, e) &&
-              request_format(arena, body, r, e) && request_tools(m, arena, json_get(body, "tools"), r, e) &&
-              read_reasoning(body, r, e) && choice_has_tools(body, e) && request_tool_choice(body, r, e) &&
-              read_kwargs(arena, body, r, e);
+              request_telemetry(body, r, e) && request_prompt(body, r, e) &&
+              request_stops(arena, body, "stop", r, e) && read_logprobs(body, r, e) &&
+              read_max_tokens(m, body, &max_tokens, e) && request_format(arena, body, r, e) &&
+              request_tools(m, arena, json_get(body, "tools"), r, e) && read_reasoning(body, r, e) &&
+              choice_has_tools(body, e) && request_tool_choice(body, r, e) && read_kwargs(arena, body, r, e);
     if (ok && !json_absent(ids))
         return refuse_template(body, e) &&
                request_rendered(m, arena, ids, r, max_tokens, "prompt_token_ids", e);

@@ -85,6 +85,7 @@ static Job *submit_one(Call *c, uint32_t i, Err *e) {
                        .sampling = q->sampling,
                        .prompt_logprobs = q->prompt_logprobs || echoed,
                        .prompt_top_logprobs = MAX(q->prompt_top, echoed ? q->sampling.top_logprobs : 0),
+                       .progress = q->progress,
                        .salt = q->cache_salt,
                        .masks = c->rules ? rules_masks(c->rules, i) : NULL,
                        .deadline_s = c->server->o.request_s > 0 ? clock_s() + c->server->o.request_s : 0,
@@ -178,13 +179,19 @@ static void end_call(Call *c) {
         call_ready(c, 200);
 }
 
+// What timings tell, so far; the wait for a slot is not the prompt's.
+static void measure(Call *c) {
+    if (!c->req.timings || c->first_s == 0) return;
+    c->reply.prompt_s = MAX(c->first_s - engine_usage(c->jobs[0]->task).admitted_s, 0);
+    c->reply.predicted_s = clock_s() - c->first_s;
+}
+
 static void finish_call(Call *c) {
     sum_usage(c);
     metrics_answered(c->server, c);
     for (uint32_t i = 0; i < c->reply.n_choices; i++)
         c->server->counters.finished[c->reply.choices[i].finish]++;
-    c->reply.prompt_s = c->first_s > 0 ? c->first_s - c->submitted_s : 0;
-    c->reply.predicted_s = c->first_s > 0 ? clock_s() - c->first_s : 0;
+    measure(c);
     reply_close(&c->reply, &c->doc);
     end_call(c);
 }
@@ -238,6 +245,9 @@ static bool take_news(Call *c, Job *j, const EngineNews *news) {
         return false;
     }
     if (news->n && !c->first_s) c->first_s = clock_s();
+    if (news->n && !news->first && !news->choice)
+        c->reply.usage.cached_tokens += engine_usage(j->task).cached_tokens;
+    measure(c);
     if (!reply_news(&c->reply, choice, news, &c->doc)) engine_cancel(j->task, news->choice);
     if (!reply_over(&c->reply)) return true;
     finish_call(c);
@@ -250,6 +260,11 @@ static void orphan_news(Server *s, Job *j) {
     if (!j->n_open) free_job(s, j);
 }
 
+static void tell_progress(Call *c, const Job *j) {
+    EngineProgress p;
+    while (c->req.progress && engine_progress(j->task, &p)) reply_progress(&c->reply, j->prompt, &p, &c->doc);
+}
+
 static void job_news(Server *s, Job *j) {
     Call *c = j->call;
     EngineNews news;
@@ -258,7 +273,9 @@ static void job_news(Server *s, Job *j) {
         return;
     }
     c->prompt_logprobs[j->prompt] = engine_prompt_logprobs(j->task);
+    tell_progress(c, j);
     while (engine_news(j->task, &news)) {
+        tell_progress(c, j);              // the prompt's end comes before its first token
         bool orphaned = j->rules != NULL; // the job outlives the call
         j->n_open -= news.end != ENGINE_RUNNING;
         bool last = !j->n_open;

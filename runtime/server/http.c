@@ -116,7 +116,7 @@ static void set_request_id(Call *c) {
     }
     uint64_t r[2] = {0};
     (void)!getrandom(r, sizeof r, 0);
-    snprintf(c->request_id, sizeof c->request_id, "req_%016llx%016llx", (unsigned long long)r[0],
+    snprintf(c->request_id, sizeof c->request_id, "%016llx%016llx", (unsigned long long)r[0],
              (unsigned long long)r[1]);
 }
 

@@ -1,4 +1,6 @@
 // GET /metrics: Prometheus text 0.0.4, each series as adallm: and, where routers know it, as vllm:.
+#include <math.h>
+
 #include "runtime/base/log.h"
 #include "runtime/base/num.h"
 #include "runtime/server/http.h"
@@ -106,11 +108,14 @@ static void responses(Writer *w, const Server *s) {
 
 static void cache_info(Writer *w, const EngineStats *st) {
     if (!st->n_groups) return;
-    head(w, "vllm", "cache_config_info", "gauge", "Size of the KV cache.");
+    head(w, "vllm", "cache_config_info", "gauge",
+         "Size of the KV cache: pages, tokens, and sequences of the full context.");
     buf_printf(w->out,
                "vllm:cache_config_info{" STR_FMT
-               ",block_size=\"%u\",num_gpu_blocks=\"%u\",cache_dtype=\"fp8\"} 1\n",
-               STR_ARG(buf_view(&w->label)), st->kv[0].page_tokens, st->kv[0].pages);
+               ",block_size=\"%u\",num_gpu_blocks=\"%u\",cache_dtype=\"fp8\",kv_cache_size_tokens=\"%.0f\","
+               "kv_cache_max_concurrency=\"%.17g\"} 1\n",
+               STR_ARG(buf_view(&w->label)), st->kv[0].page_tokens, st->kv[0].pages,
+               floor(st->kv_contexts * st->context), st->kv_contexts);
     head(w, "adallm", "kv_pages", "gauge", "KV pages of a group by state.");
     for (uint32_t g = 0; g < st->n_groups; g++) {
         char group[48];

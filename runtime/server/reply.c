@@ -25,11 +25,27 @@ static void flush_run(ReplyChoice *c) {
     c->run.len = 0;
 }
 
+static ReplyBlock *block_add(ReplyChoice *c, ReplyBlock b) {
+    c->blocks = xrealloc(c->blocks, c->n_blocks + 1u, sizeof *c->blocks);
+    c->blocks[c->n_blocks] = b;
+    return &c->blocks[c->n_blocks++];
+}
+
+static void gather_text(ReplyChoice *c, PartKind kind, Str text) {
+    StrBuf *all = kind == PART_TEXT ? &c->text : &c->reasoning;
+    ReplyBlock *b = c->n_blocks ? &c->blocks[c->n_blocks - 1] : NULL;
+    if (!b || b->kind != kind)
+        b = block_add(c, (ReplyBlock){.kind = kind, .from = all->len, .first_id = c->answer.text_from});
+    buf_str(all, text);
+    b->to = all->len, b->end_id = c->n_ids;
+}
+
 static void gather(ReplyChoice *c, const AnswerPart *p) {
     switch (p->kind) {
-    case PART_REASONING: buf_str(&c->reasoning, p->text); break;
-    case PART_TEXT: buf_str(&c->text, p->text); break;
+    case PART_REASONING:
+    case PART_TEXT: gather_text(c, p->kind, p->text); break;
     case PART_CALL:
+        block_add(c, (ReplyBlock){.kind = PART_CALL, .call = c->n_calls});
         c->calls = xrealloc(c->calls, c->n_calls + 1u, sizeof *c->calls);
         c->calls[c->n_calls] = (ReplyCall){0};
         reply_call_id(c->reply, c->index, c->n_calls, c->calls[c->n_calls].id);
@@ -79,7 +95,7 @@ void reply_end(Reply *r) {
         if (c->open) answer_end(&c->answer);
         for (uint32_t k = 0; r->gathers && k < c->n_calls; k++)
             buf_free(&c->calls[k].name), buf_free(&c->calls[k].arguments);
-        free(c->calls);
+        free(c->calls), free(c->blocks);
         buf_free(&c->text), buf_free(&c->reasoning), buf_free(&c->run);
     }
 }
@@ -92,6 +108,10 @@ void reply_open(Reply *r, StrBuf *out) {
         answer_begin(&c->answer, r->req, r->model->tok, on_part, c);
         c->open = true;
     }
+}
+
+void reply_progress(Reply *r, uint32_t prompt, const EngineProgress *p, StrBuf *out) {
+    if (r->form->progress) r->form->progress(r, &r->choices[prompt * r->req->n], p, out);
 }
 
 static bool is_model_eos(const ApiRequest *req, int32_t id) {
@@ -185,17 +205,32 @@ void reply_fingerprint(const Reply *r, StrBuf *out) {
         buf_puts(out, "null");
 }
 
+static uint64_t tokens_so_far(const Reply *r) {
+    uint64_t n = r->usage.tokens;
+    for (uint32_t i = 0; i < r->n_choices; i++)
+        if (!r->choices[i].over) n += r->choices[i].n_tokens;
+    return n;
+}
+
 void reply_timings(const Reply *r, StrBuf *out) {
-    const ReplyUsage *u = &r->usage;
-    const double n = (double)(u->prompt_tokens - u->cached_tokens), m = (double)u->tokens;
     if (!r->req->timings) return;
+    const ReplyUsage *u = &r->usage;
+    const double n = (double)(u->prompt_tokens - u->cached_tokens), m = (double)tokens_so_far(r);
+    if (r->req->stream && m == 0) return;
     buf_printf(out,
                ", \"timings\": {\"cache_n\": %llu, \"prompt_n\": %.0f, \"prompt_ms\": %.3f, "
-               "\"prompt_per_second\": %.3f, \"predicted_n\": %.0f, \"predicted_ms\": %.3f, "
-               "\"predicted_per_second\": %.3f}",
-               (unsigned long long)u->cached_tokens, n, r->prompt_s * 1e3,
+               "\"prompt_per_token_ms\": %.3f, \"prompt_per_second\": %.3f, \"predicted_n\": %.0f, "
+               "\"predicted_ms\": %.3f, \"predicted_per_token_ms\": %.3f, \"predicted_per_second\": %.3f}",
+               (unsigned long long)u->cached_tokens, n, r->prompt_s * 1e3, n > 0 ? r->prompt_s * 1e3 / n : 0,
                r->prompt_s > 0 ? n / r->prompt_s : 0, m, r->predicted_s * 1e3,
-               r->predicted_s > 0 ? m / r->predicted_s : 0);
+               m > 0 ? r->predicted_s * 1e3 / m : 0,
+               m > 1 && r->predicted_s > 0 ? m / r->predicted_s : 0); // the first one took no time
+}
+
+void reply_prompt_progress(const EngineProgress *p, StrBuf *out) {
+    buf_printf(out,
+               ", \"prompt_progress\": {\"total\": %u, \"cache\": %u, \"processed\": %u, \"time_ms\": %.0f}",
+               p->total, p->cached, p->computed, p->seconds * 1e3);
 }
 
 void reply_ids(StrBuf *out, const int32_t *ids, uint32_t n) {

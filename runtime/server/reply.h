@@ -13,6 +13,14 @@ typedef struct {
     bool whole;
 } ReplyCall;
 
+// A run of parts of one kind, in the order in which they came; of PART_CALL, one call.
+typedef struct {
+    PartKind kind;             // PART_REASONING, PART_TEXT, PART_CALL
+    size_t from, to;           // of `reasoning` or `text`
+    uint32_t call;             // of `calls`
+    uint32_t first_id, end_id; // of `ids`: those that made the text
+} ReplyBlock;
+
 typedef enum { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_CALLS } ReplyFinish;
 
 typedef struct {
@@ -22,6 +30,8 @@ typedef struct {
     StrBuf text, reasoning; // all of it, where the reply is gathered
     ReplyCall *calls;       // the same
     uint32_t n_calls;
+    ReplyBlock *blocks; // [n_blocks] the same
+    uint32_t n_blocks;
     PartKind run_kind; // what `run` is; text and arguments are joined over the tokens of one news
     StrBuf run;
     const int32_t *ids;         // [n_ids] tokens of the answer, a stop id left out; the engine's
@@ -49,6 +59,7 @@ typedef struct {
     void (*end)(Reply *r, StrBuf *out);
     void (*failed)(Reply *r, const ApiError *e, StrBuf *out); // the stream ends with an error
     void (*whole)(Reply *r, StrBuf *out);                     // everything, when it is not streamed
+    void (*progress)(Reply *r, ReplyChoice *c, const EngineProgress *p, StrBuf *out); // NULL: never asked for
 } ReplyForm;
 
 struct Reply {
@@ -63,7 +74,7 @@ struct Reply {
     bool gathers; // keeps all text: not streamed, or the API repeats it at the end
     StrBuf *out;  // where parts go now
     ReplyUsage usage;
-    double prompt_s, predicted_s;             // set before reply_close
+    double prompt_s, predicted_s;             // so far, where the request wants timings
     uint32_t sequence;                        // responses: number of the next event
     const LogprobRow *const *prompt_logprobs; // [n_prompts]; with prompt_logprobs, or echo and logprobs
 };
@@ -75,6 +86,8 @@ void reply_end(Reply *r); // frees
 
 // Before the first news; nothing for a reply that is not streamed.
 void reply_open(Reply *r, StrBuf *out);
+// The prompt is so far, before its first token; of a stream that asked for it.
+void reply_progress(Reply *r, uint32_t prompt, const EngineProgress *p, StrBuf *out);
 // News of choice c. False: the choice has all it wants, cancel it in the engine.
 bool reply_news(Reply *r, ReplyChoice *c, const EngineNews *news, StrBuf *out);
 static inline bool reply_over(const Reply *r) { return r->n_over == r->n_choices; }
@@ -95,12 +108,16 @@ void reply_usage_so_far(const Reply *r, const ReplyChoice *c, StrBuf *out);
 void reply_openai_end(const Reply *r, StrBuf *out);
 void reply_openai_failed(Reply *r, const ApiError *e, StrBuf *out); // the same, when it failed
 void reply_fingerprint(const Reply *r, StrBuf *out);                // , "system_fingerprint":
-void reply_timings(const Reply *r, StrBuf *out); // llama-server's, where they were asked for
+// llama-server's, where they were asked for and there are tokens.
+void reply_timings(const Reply *r, StrBuf *out);
+void reply_prompt_progress(const EngineProgress *p, StrBuf *out); // , "prompt_progress":
 void reply_ids(StrBuf *out, const int32_t *ids, uint32_t n);
 void reply_call_id(const Reply *r, uint32_t choice, uint32_t call, char out[40]);
 void reply_stop_reason(const ReplyChoice *c, StrBuf *out); // the string or id that ended it, or null
 // "logprobs" of chat for ids [first, first + n) of the choice: the object.
 void reply_chat_logprobs(const ReplyChoice *c, uint32_t first, uint32_t n, StrBuf *out);
+// Its list alone.
+void reply_token_logprobs(const ReplyChoice *c, uint32_t first, uint32_t n, StrBuf *out);
 // , "prompt_logprobs": those of the prompt, by id, where they were asked for.
 void reply_prompt_logprobs(const Reply *r, uint32_t prompt, StrBuf *out);
 // "logprobs" of completions for the same; echo: behind those of the prompt.

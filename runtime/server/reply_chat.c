@@ -43,6 +43,15 @@ static void chunk_end(Reply *r, ReplyChoice *c, bool last, StrBuf *out) {
     buf_puts(out, "}]");
     prompt_ids(r, out);
     reply_usage_so_far(r, c, out);
+    reply_timings(r, out);
+    buf_puts(out, "}\n\n");
+}
+
+static void progress(Reply *r, ReplyChoice *c, const EngineProgress *p, StrBuf *out) {
+    chunk_begin(r, c->index, out);
+    buf_puts(out, "}, \"logprobs\": null, \"finish_reason\": null}]");
+    reply_usage_so_far(r, c, out);
+    reply_prompt_progress(p, out);
     buf_puts(out, "}\n\n");
 }
 
@@ -129,7 +138,7 @@ static void content(const ReplyChoice *c, StrBuf *out) {
 
 static void message(const ReplyChoice *c, StrBuf *out) {
     buf_puts(out, "{\"role\": \"assistant\", \"content\": ");
-    if (!c->text.len && c->n_calls)
+    if (!c->text.len && !c->reply->req->echoed.len && c->n_calls)
         buf_puts(out, "null");
     else
         content(c, out);
@@ -172,4 +181,5 @@ static void whole(Reply *r, StrBuf *out) {
     buf_puts(out, "}");
 }
 
-const ReplyForm reply_chat = {"text/event-stream", begin, part, choice_end, end, reply_openai_failed, whole};
+const ReplyForm reply_chat = {"text/event-stream", begin, part,    choice_end, end,
+                              reply_openai_failed, whole, progress};

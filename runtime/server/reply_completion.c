@@ -51,6 +51,18 @@ static void event(Reply *r, ReplyChoice *c, Str text, bool echo, StrBuf *out) {
     choice(r, c, text, c->n_told, echo, out);
     buf_putc(out, ']');
     reply_usage_so_far(r, c, out);
+    reply_timings(r, out);
+    buf_puts(out, "}\n\n");
+}
+
+static void progress(Reply *r, ReplyChoice *c, const EngineProgress *p, StrBuf *out) {
+    buf_puts(out, "data: ");
+    head(r, out);
+    buf_printf(
+        out, ", \"choices\": [{\"index\": %u, \"text\": \"\", \"logprobs\": null, \"finish_reason\": null}]",
+        c->index);
+    reply_usage_so_far(r, c, out);
+    reply_prompt_progress(p, out);
     buf_puts(out, "}\n\n");
 }
 
@@ -107,5 +119,5 @@ static void whole(Reply *r, StrBuf *out) {
     buf_putc(out, '}');
 }
 
-const ReplyForm reply_completions = {"text/event-stream", begin, part, choice_end, end,
-                                     reply_openai_failed, whole};
+const ReplyForm reply_completions = {"text/event-stream", begin, part,    choice_end, end,
+                                     reply_openai_failed, whole, progress};

@@ -1,4 +1,4 @@
-// Log probabilities, as chat and as completions tell them.
+// Log probabilities, as chats, responses and completions tell them.
 #include <math.h>
 
 #include "runtime/base/num.h"
@@ -35,9 +35,9 @@ static void chat_token(const ReplyChoice *c, int32_t id, float logprob, StrBuf *
     buf_free(&text);
 }
 
-void reply_chat_logprobs(const ReplyChoice *c, uint32_t first, uint32_t n, StrBuf *out) {
+void reply_token_logprobs(const ReplyChoice *c, uint32_t first, uint32_t n, StrBuf *out) {
     uint32_t top = c->reply->req->sampling.top_logprobs;
-    buf_puts(out, "{\"content\": [");
+    buf_putc(out, '[');
     for (uint32_t i = 0; i < n; i++) {
         const LogprobRow *row = &c->logprobs[first + i];
         buf_puts(out, i ? ", {" : "{");
@@ -50,7 +50,13 @@ void reply_chat_logprobs(const ReplyChoice *c, uint32_t first, uint32_t n, StrBu
         }
         buf_puts(out, "]}");
     }
-    buf_puts(out, "], \"refusal\": null}");
+    buf_putc(out, ']');
+}
+
+void reply_chat_logprobs(const ReplyChoice *c, uint32_t first, uint32_t n, StrBuf *out) {
+    buf_puts(out, "{\"content\": ");
+    reply_token_logprobs(c, first, n, out);
+    buf_puts(out, ", \"refusal\": null}");
 }
 
 // ---- prompts ---------------------------------------------------------------------------------------------

@@ -116,37 +116,38 @@ static void failed(Reply *r, const ApiError *e, StrBuf *out) {
     buf_puts(out, "\n\n");
 }
 
-static void block(StrBuf *out, uint32_t *n, const char *type) {
-    buf_printf(out, "%s{\"type\": \"%s\"", (*n)++ ? ", " : "", type);
+static void call_block(const ReplyCall *call, StrBuf *out) {
+    buf_printf(out, "{\"type\": \"tool_use\", \"id\": \"%s\", \"name\": ", call->id);
+    json_write_string(out, buf_view(&call->name));
+    reply_key(out, "input");
+    if (call->whole) // else it is not JSON: cut by max_tokens
+        buf_str(out, buf_view(&call->arguments));
+    else
+        buf_puts(out, "{}");
+    buf_putc(out, '}');
+}
+
+static void block(const ReplyChoice *c, const ReplyBlock *b, StrBuf *out) {
+    if (b->kind == PART_CALL) {
+        call_block(&c->calls[b->call], out);
+    } else if (b->kind == PART_REASONING) {
+        buf_puts(out, "{\"type\": \"thinking\", \"thinking\": ");
+        json_write_string(out, str_sub(buf_view(&c->reasoning), b->from, b->to));
+        buf_puts(out, ", \"signature\": \"\"}");
+    } else {
+        buf_puts(out, "{\"type\": \"text\", \"text\": ");
+        json_write_string(out, str_sub(buf_view(&c->text), b->from, b->to));
+        buf_putc(out, '}');
+    }
 }
 
 static void whole(Reply *r, StrBuf *out) {
     const ReplyChoice *c = &r->choices[0];
-    uint32_t n = 0;
     head(r, out);
     buf_puts(out, ", \"content\": [");
-    if (c->reasoning.len) {
-        block(out, &n, "thinking");
-        reply_key(out, "thinking");
-        json_write_string(out, buf_view(&c->reasoning));
-        buf_puts(out, ", \"signature\": \"\"}");
-    }
-    if (c->text.len) {
-        block(out, &n, "text");
-        reply_key(out, "text");
-        json_write_string(out, buf_view(&c->text));
-        buf_putc(out, '}');
-    }
-    for (uint32_t i = 0; i < c->n_calls; i++) {
-        block(out, &n, "tool_use");
-        buf_printf(out, ", \"id\": \"%s\", \"name\": ", c->calls[i].id);
-        json_write_string(out, buf_view(&c->calls[i].name));
-        reply_key(out, "input");
-        if (c->calls[i].whole) // else it is not JSON: cut by max_tokens
-            buf_str(out, buf_view(&c->calls[i].arguments));
-        else
-            buf_puts(out, "{}");
-        buf_putc(out, '}');
+    for (uint32_t i = 0; i < c->n_blocks; i++) {
+        if (i) buf_puts(out, ", ");
+        block(c, &c->blocks[i], out);
     }
     buf_printf(out, "], \"stop_reason\": \"%s\", \"stop_sequence\": ", stop_reason(c));
     stop_sequence(c, out);
@@ -155,4 +156,4 @@ static void whole(Reply *r, StrBuf *out) {
     buf_putc(out, '}');
 }
 
-const ReplyForm reply_messages = {"text/event-stream", begin, part, choice_end, end, failed, whole};
+const ReplyForm reply_messages = {"text/event-stream", begin, part, choice_end, end, failed, whole, NULL};

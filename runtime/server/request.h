@@ -89,7 +89,7 @@ typedef struct {
     uint32_t prompt_top; // with prompt_logprobs
     uint32_t cut;        // tokens that are left of a longer prompt; 0: all; UINT32_MAX: what fits
     bool cut_end;        // its end goes, not its begin
-    bool has_seed, timings, hide_reasoning;
+    bool has_seed, timings, progress, hide_reasoning; // progress: of prompts, in a stream
     // chat
     const Json *messages, *tools_json, *kwargs; // what the template gets
     const ApiTool *tools;
@@ -128,6 +128,8 @@ bool request_model(const ApiModel *m, const Json *body, ApiRequest *r, ApiError 
 bool request_sampling(const ApiModel *m, Arena *a, const Json *body, ApiRequest *r, ApiError *e);
 bool request_bias(const ApiModel *m, Arena *a, const Json *body, Sampling *s, ApiError *e);
 bool request_stream(const Json *body, ApiRequest *r, ApiError *e);
+// What llama-server tells of its work, on demand; after request_stream.
+bool request_telemetry(const Json *body, ApiRequest *r, ApiError *e);
 // prompt_logprobs, truncate_prompt_tokens; after request_stream.
 bool request_prompt(const Json *body, ApiRequest *r, ApiError *e);
 // Shortens a prompt as r->cut says, so that max_tokens fit.

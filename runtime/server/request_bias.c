@@ -6,6 +6,8 @@
 #include "runtime/server/fields.h"
 #include "runtime/server/request.h"
 
+enum { WRONG_KEYS_TOLD = 8 };
+
 typedef struct {
     const ApiModel *model;
     TokenBias items[BIAS_MAX];
@@ -31,13 +33,32 @@ static bool add(BiasList *l, uint64_t id, float bias, ApiError *e) {
     return true;
 }
 
-static bool add_member(BiasList *l, const JsonMember *member, ApiError *e) {
+static bool id_of(const BiasList *l, Str key, uint64_t *id) {
+    return str_to_u64(key, id) && *id < l->model->vocab;
+}
+
+// Names all that are none, but of a long list.
+static bool refuse_keys(const BiasList *l, const Json *object, ApiError *e) {
+    StrBuf keys = {0};
+    uint32_t n = 0;
+    uint64_t id;
+    for (uint32_t i = 0; i < object->n; i++) {
+        Str key = object->members[i].key;
+        if (id_of(l, key, &id) || n++ >= WRONG_KEYS_TOLD) continue;
+        buf_printf(&keys, "%s\"%.*s\"", n > 1 ? ", " : "", (int)MIN(key.len, 40u), key.ptr);
+    }
+    if (n > WRONG_KEYS_TOLD) buf_printf(&keys, " and %u more", n - WRONG_KEYS_TOLD);
+    api_invalid(e, "logit_bias", "`logit_bias`: " STR_FMT " %s below %u", STR_ARG(buf_view(&keys)),
+                n > 1 ? "are no token ids" : "is no token id", l->model->vocab);
+    buf_free(&keys);
+    return false;
+}
+
+static bool add_member(BiasList *l, const Json *object, uint32_t i, ApiError *e) {
     uint64_t id;
     float bias;
-    if (!str_to_u64(member->key, &id) || id >= l->model->vocab)
-        return api_invalid(e, "logit_bias", "`logit_bias`: \"%.*s\" is no token id below %u",
-                           (int)MIN(member->key.len, 40u), member->key.ptr, l->model->vocab);
-    return value_of(&member->value, &bias, e) && add(l, id, bias, e);
+    if (!id_of(l, object->members[i].key, &id)) return refuse_keys(l, object, e);
+    return value_of(&object->members[i].value, &bias, e) && add(l, id, bias, e);
 }
 
 static bool add_text(BiasList *l, Str text, float bias, ApiError *e) {
@@ -87,7 +108,7 @@ bool request_bias(const ApiModel *m, Arena *a, const Json *body, Sampling *s, Ap
     BiasList *l = ARENA_NEW(a, BiasList);
     l->model = m, l->n = 0;
     for (uint32_t i = 0; i < j->n; i++)
-        if (!(pairs ? add_pair(l, &j->items[i], e) : add_member(l, &j->members[i], e))) return false;
+        if (!(pairs ? add_pair(l, &j->items[i], e) : add_member(l, j, i, e))) return false;
     if (!finish(l, pairs, e)) return false;
     s->bias = l->items, s->n_bias = l->n;
     return true;

@@ -306,13 +306,26 @@ static bool render(const ApiModel *m, Arena *a, ApiRequest *r, const char *param
     Arena scratch = {0};
     ChatInput in = {r->messages, r->tool_choice == TOOLS_NONE ? NULL : r->tools_json, r->kwargs};
     bool ok = chat_render(m->chat, &scratch, in, &text, &err) || api_invalid(e, param, "%s", err.msg);
-    if (ok) {
-        r->in_thinking = m->has_thinking && ends_inside_thinking(text.text);
-        r->thinks = m->has_thinking && !ends_behind_thinking(text.text);
-        ok = encode(m, a, &text, param, out, e);
-    }
+    ok = ok && encode(m, a, &text, param, out, e);
     arena_free(&scratch);
     return ok;
+}
+
+// Only the turn that has begun says whether it thinks, what stands behind the last control token: those that
+// talk about <think> before it do not.
+static void find_thinking(const ApiModel *m, ApiRequest *r, const ApiPrompt *p) {
+    const uint32_t open = tokenizer_id_of(m->tok, STR("<think>")),
+                   close = tokenizer_id_of(m->tok, STR("</think>"));
+    uint32_t from = p->n;
+    StrBuf turn = {0};
+    if (!m->has_thinking) return;
+    while (from && (!tokenizer_is_special(m->tok, p->ids[from - 1]) || p->ids[from - 1] == open ||
+                    p->ids[from - 1] == close))
+        from--;
+    tokenizer_decode(m->tok, p->ids + from, p->n - from, false, &turn);
+    r->in_thinking = ends_inside_thinking(buf_view(&turn));
+    r->thinks = !ends_behind_thinking(buf_view(&turn));
+    buf_free(&turn);
 }
 
 static bool check_prompt(const ApiModel *m, ApiRequest *r, ApiPrompt *p, uint32_t max_tokens,
@@ -322,6 +335,7 @@ static bool check_prompt(const ApiModel *m, ApiRequest *r, ApiPrompt *p, uint32_
             return api_invalid(e, param, "the prompt has token %u, which the model does not have", p->ids[i]);
     if (!p->n) return api_invalid(e, param, "the prompt has no tokens");
     request_cut(m, r, max_tokens, p);
+    find_thinking(m, r, p);
     r->prompts = p, r->n_prompts = 1;
     return request_fit(m, p->n, max_tokens, param, &r->max_tokens, e);
 }
@@ -329,14 +343,8 @@ static bool check_prompt(const ApiModel *m, ApiRequest *r, ApiPrompt *p, uint32_
 bool request_rendered(const ApiModel *m, Arena *a, const Json *ids, ApiRequest *r, uint32_t max_tokens,
                       const char *param, ApiError *e) {
     ApiPrompt *p = ARENA_NEW(a, ApiPrompt);
-    StrBuf text = {0};
     if (!json_is(ids, JSON_ARRAY)) return field_wrong(e, param, "a list of token ids", ids);
-    if (!request_ids(m, a, ids, param, p, e)) return false;
-    tokenizer_decode(m->tok, p->ids, p->n, false, &text);
-    r->in_thinking = m->has_thinking && ends_inside_thinking(buf_view(&text));
-    r->thinks = m->has_thinking && !ends_behind_thinking(buf_view(&text));
-    buf_free(&text);
-    return check_prompt(m, r, p, max_tokens, param, e);
+    return request_ids(m, a, ids, param, p, e) && check_prompt(m, r, p, max_tokens, param, e);
 }
 
 bool request_render(const ApiModel *m, Arena *a, ApiRequest *r, uint32_t max_tokens, const char *param,

@@ -158,12 +158,19 @@ bool request_stream(const Json *body, ApiRequest *r, ApiError *e) {
     return true;
 }
 
+bool request_telemetry(const Json *body, ApiRequest *r, ApiError *e) {
+    if (!field_bool(body, "timings_per_token", &r->timings, e) ||
+        !field_bool(body, "return_progress", &r->progress, e))
+        return false;
+    r->progress = r->progress && r->stream;
+    return true;
+}
+
 bool request_prompt(const Json *body, ApiRequest *r, ApiError *e) {
     int64_t cut = 0;
     Str side = STR("left");
     r->prompt_logprobs = !json_absent(json_get(body, "prompt_logprobs"));
-    if (!field_bool(body, "timings_per_token", &r->timings, e) ||
-        !field_u32(body, "prompt_logprobs", 0, LOGPROBS_MAX, &r->prompt_top, e) ||
+    if (!field_u32(body, "prompt_logprobs", 0, LOGPROBS_MAX, &r->prompt_top, e) ||
         !field_int(body, "truncate_prompt_tokens", -1, INT32_MAX, &cut, e) ||
         !field_str(body, "truncation_side", &side, e))
         return false;

@@ -4,6 +4,8 @@
 #include "runtime/server/json_build.h"
 #include "runtime/server/request.h"
 
+enum { INCLUDE_MAX = 32 };
+
 static void put(JsonObjectBuild *b, const char *key, Json v) { json_put(b, str_of(key), v); }
 
 static void message(JsonArrayBuild *out, const char *role, Json content) {
@@ -105,11 +107,12 @@ static bool read_tools(const ApiModel *m, Arena *a, const Json *body, ApiRequest
 
 // text.format is response_format without its inner object.
 static bool read_format(Arena *a, const Json *body, ApiRequest *r, ApiError *e) {
-    const Json *text, *format;
+    const Json *text, *format, *other = json_get(body, "structured_outputs");
     if (!field_object(body, "text", &text, e) || !field_object(text, "format", &format, e)) return false;
     if (!format) return request_format(a, body, r, e);
     JsonObjectBuild b = {.arena = a};
     put(&b, "response_format", *format);
+    if (other) put(&b, "structured_outputs", *other);
     Json j = json_built(&b);
     return request_format(a, &j, r, e);
 }
@@ -141,12 +144,28 @@ static bool stateless(const Json *body, ApiError *e) {
            api_unsupported(e, "background", "`background` is not supported: this server keeps no state");
 }
 
-static bool read_top_logprobs(const Json *body, ApiRequest *r, ApiError *e) {
+// Of what may be included only log probabilities are there; the rest belongs to tools of OpenAI's servers.
+static bool read_logprobs(const Json *body, ApiRequest *r, ApiError *e) {
+    const Json *list;
     uint32_t top = 0;
-    (void)r;
-    if (!field_u32(body, "top_logprobs", 0, LOGPROBS_MAX, &top, e)) return false;
-    return !top || api_unsupported(e, "top_logprobs",
-                                   "`top_logprobs` is not supported here; /v1/chat/completions has it");
+    if (!field_array(body, "include", INCLUDE_MAX, &list, e) ||
+        !field_u32(body, "top_logprobs", 0, LOGPROBS_MAX, &top, e))
+        return false;
+    for (uint32_t i = 0; list && i < list->n; i++) {
+        const Json *j = &list->items[i];
+        if (j->kind != JSON_STRING) return field_wrong(e, "include", "a list of strings", j);
+        r->sampling.logprobs |= str_is(j->s, "message.output_text.logprobs");
+    }
+    if (top && !r->sampling.logprobs)
+        return api_invalid(e, "top_logprobs",
+                           "`top_logprobs` needs \"message.output_text.logprobs\" in `include`");
+    r->sampling.top_logprobs = top;
+    return true;
+}
+
+static bool read_raw_messages(const Json *body, ApiRequest *r, ApiError *e) {
+    r->return_ids = false; // another API's field
+    return field_bool(body, "enable_response_messages", &r->return_ids, e);
 }
 
 bool responses_request(const ApiModel *m, Arena *arena, const Json *body, ApiRequest *r, ApiError *e) {
@@ -154,7 +173,8 @@ bool responses_request(const ApiModel *m, Arena *arena, const Json *body, ApiReq
     *r = (ApiRequest){.kind = API_RESPONSES};
     request_unknown(arena, body, API_RESPONSES, r);
     if (!stateless(body, e) || !request_model(m, body, r, e) || !request_sampling(m, arena, body, r, e) ||
-        !read_top_logprobs(body, r, e) || !field_bool(body, "stream", &r->stream, e) ||
+        !read_logprobs(body, r, e) || !field_bool(body, "stream", &r->stream, e) ||
+        !read_raw_messages(body, r, e) || !request_telemetry(body, r, e) ||
         !request_stops(arena, body, "stop", r, e) || !read_format(arena, body, r, e) ||
         !read_tools(m, arena, body, r, e) || !request_tool_choice(body, r, e) ||
         !read_reasoning(arena, body, r, e) || !read_input(arena, body, r, e) ||

@@ -36,7 +36,7 @@ def fitted(spec):
     openai["n"]["maximum"] = 4
     for name in ("max_tokens", "max_completion_tokens", "n_predict"):
         openai[name]["maximum"] = 40
-    s["ResponsesRequest"]["allOf"][1]["properties"]["max_output_tokens"]["maximum"] = 40
+    s["ResponsesRequest"]["allOf"][-1]["properties"]["max_output_tokens"]["maximum"] = 40
     s["Common"]["properties"]["stop_token_ids"]["items"]["maximum"] = 600
     s["Common"]["properties"]["min_tokens"]["maximum"] = 40
     return spec

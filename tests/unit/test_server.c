@@ -157,10 +157,31 @@ static const AnswerCase answers[] = {
     {"<tool_call>{\"name\": 5}", "T[<tool_call>{\"name\": 5}]", .tools = true},
     {"<tool_call>\n{\"name\": \"f\", \"arguments\": 12}</tool_call> then", "C[f]A[12]E[]T[then]",
      .tools = true, .calls = true},
+    {"<tool_call>{\"name\": \"f\", \"arguments\": {}} then", "C[f]A[{}]E[]T[then]", .tools = true,
+     .calls = true},
     {"<tool_call>{}</tool_call>", "T[<tool_call>{}</tool_call>]", .tools = false},
     {"x <tool_ca", "T[x <tool_ca]", .tools = true},
     {"\xC3\xA9\xE4\xBD\xA0<", "T[\xC3\xA9\xE4\xBD\xA0<]", .tools = true, .thinks = true},
 };
+
+// The text that was told last comes from the tokens behind text_from; where one of them has the end of a
+// mark, too, the text begins in it.
+static void check_text_from(const Answer *a, const Told *t, const Ids *ids) {
+    StrBuf made = {0};
+    Str told = buf_view(&t->told);
+    if (!told.len || t->last != PART_TEXT) return;
+    told.len--;
+    for (size_t i = 0; i + 1 < told.len; i++)
+        if (told.ptr[i] == 'T' && told.ptr[i + 1] == '[') told = str_from(told, i + 2), i = 0;
+    tokenizer_decode(model.tok, ids->ptr + a->text_from, a->n_tokens - a->text_from, false, &made);
+    Str got = buf_view(&made);
+    const bool inside =
+                   memmem(got.ptr, got.len, told.ptr, told.len) && (a->stopped || got.len <= told.len + 2),
+               behind = str_ends(told, got);
+    if (!inside && !behind)
+        fail_msg("of " STR_FMT " tokens are told as " STR_FMT, STR_ARG(got), STR_ARG(told));
+    buf_free(&made);
+}
 
 static void play(const AnswerCase *c, size_t piece) {
     ApiTool tool = {.name = STR("f")};
@@ -193,6 +214,7 @@ static void play(const AnswerCase *c, size_t piece) {
     if (!str_is(buf_view(&told.told), c->told))
         fail_msg("%s in pieces of %zu: " STR_FMT, c->text, piece, STR_ARG(buf_view(&told.told)));
     assert_int_equal(answer_made_calls(&a), c->calls);
+    check_text_from(&a, &told, &ids);
     answer_end(&a);
     ids_free(&ids);
     buf_free(&told.told);
@@ -289,6 +311,9 @@ static const struct {
     {chat_request, "\"logit_bias\": {\"651\": 1}", "logit_bias"},
     {chat_request, "\"logit_bias\": {\"1\": 1, \"01\": 1}", "logit_bias"},
     {chat_request, "\"logit_bias\": {\"x\": 1}", "logit_bias"},
+    {chat_request, "\"logit_bias\": {\"-5\": 1}", "logit_bias"},
+    {chat_request, "\"logit_bias\": {\"1.5\": 1}", "logit_bias"},
+    {chat_request, "\"logit_bias\": {\"\": 1}", "logit_bias"},
     {chat_request, "\"logit_bias\": []", NULL},
     {chat_request, "\"logit_bias\": [[1, -5], [\"hi\", false], [1, 2]]", NULL},
     {chat_request, "\"logit_bias\": [[1]]", "logit_bias"},
@@ -332,6 +357,27 @@ static const struct {
     {messages_request, "\"max_tokens\": 5, \"system\": [5]", "system"},
     {completion_request, "\"truncate_prompt_tokens\": 1, \"truncation_side\": \"right\"", NULL},
     {responses_request, "\"input\": \"x\"", NULL},
+    {responses_request,
+     "\"input\": \"x\", \"include\": [\"message.output_text.logprobs\"], \"top_logprobs\": 20", NULL},
+    {responses_request,
+     "\"input\": \"x\", \"include\": [\"message.output_text.logprobs\"], \"top_logprobs\": 21",
+     "top_logprobs"},
+    {responses_request, "\"input\": \"x\", \"include\": [\"reasoning.encrypted_content\"]", NULL},
+    {responses_request, "\"input\": \"x\", \"top_logprobs\": 1", "top_logprobs"},
+    {responses_request, "\"input\": \"x\", \"include\": \"message.output_text.logprobs\"", "include"},
+    {responses_request, "\"input\": \"x\", \"include\": [1]", "include"},
+    {responses_request, "\"input\": \"x\", \"return_progress\": 1", "return_progress"},
+    {responses_request, "\"input\": \"x\", \"timings_per_token\": \"yes\"", "timings_per_token"},
+    {responses_request,
+     "\"input\": \"x\", \"structured_outputs\": {\"regex\": \"a\"}, \"text\": {\"format\": {\"type\": "
+     "\"json_object\"}}",
+     "structured_outputs.regex"},
+    {responses_request,
+     "\"input\": \"x\", \"structured_outputs\": {\"regex\": \"a\"}, \"text\": {\"format\": {\"type\": "
+     "\"text\"}}",
+     NULL},
+    {completion_request, "\"return_progress\": true, \"timings_per_token\": true", NULL},
+    {completion_request, "\"return_progress\": 0", "return_progress"},
     {responses_request, "", "input"},
     {responses_request, "\"input\": \"x\", \"previous_response_id\": \"r\"", "previous_response_id"},
     {responses_request,
@@ -385,6 +431,36 @@ static void test_what_a_request_becomes(void **state) {
     for (uint32_t i = 0; i < r.prompts[0].n; i++) ends += r.prompts[0].ids[i] == 633;
     assert_int_equal(ends, 2);
     arena_free(&a);
+}
+
+// Whether the turn that begins thinks is not for those to say who talk about it.
+static void test_who_opens_thinking(void **state) {
+    (void)state;
+    static const struct {
+        const char *messages, *more;
+        bool in_thinking, thinks;
+    } cases[] = {
+        {"{\"role\": \"user\", \"content\": \"what is <think>?\"}", "", false, true},
+        {"{\"role\": \"user\", \"content\": \"</think>\"}", "", false, true},
+        {"{\"role\": \"user\", \"content\": \"<think>\"}",
+         ", \"chat_template_kwargs\": {\"enable_thinking\": false}", false, false},
+        {"{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"assistant\", \"content\": \"<think>so\"}",
+         ", \"continue_final_message\": true", true, true},
+        {"{\"role\": \"user\", \"content\": \"<think>\"}, {\"role\": \"assistant\", \"content\": \"so\"}",
+         ", \"continue_final_message\": true", false, true},
+        {"{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"assistant\", \"content\": \"<think>so\"}",
+         ", \"continue_final_message\": true, \"truncate_prompt_tokens\": 4, \"truncation_side\": \"right\"",
+         false, true},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        Arena a = {0};
+        ApiRequest r;
+        ApiError e;
+        const char *body = arena_printf(&a, "{\"messages\": [%s]%s}", cases[i].messages, cases[i].more);
+        if (!read_body(&a, chat_request, body, &r, &e)) fail_msg("%s", e.message);
+        if (r.in_thinking != cases[i].in_thinking || r.thinks != cases[i].thinks) fail_msg("%s", body);
+        arena_free(&a);
+    }
 }
 
 static void test_context_error(void **state) {
@@ -445,6 +521,141 @@ static void test_errors_stay_utf8(void **state) {
     }
 }
 
+// ---- replies ---------------------------------------------------------------------------------------------
+
+// A model's answer through a form, a token at a time; each token's log probability is minus its place.
+static void reply_to(ApiKind kind, bool stream, const char *text, StrBuf *out) {
+    static const uint32_t prompt_id = 1;
+    Arena a = {0};
+    ApiTool tool = {.name = STR("f")};
+    ApiPrompt prompt = {.ids = &prompt_id, .n = 1};
+    ApiRequest q = {.kind = kind,
+                    .model = model.name,
+                    .prompts = &prompt,
+                    .n_prompts = 1,
+                    .n = 1,
+                    .sampling = {.logprobs = true},
+                    .stream = stream,
+                    .skip_special = true,
+                    .thinks = true,
+                    .parallel_tools = true,
+                    .tools = &tool,
+                    .n_tools = 1,
+                    .tool_choice = TOOLS_AUTO};
+    Reply r;
+    Ids ids = {0};
+    Err e;
+    assert_true(tokenizer_encode(model.tok, str_of(text), (EncodeOptions){.special = true}, &ids, &e));
+    LogprobRow *rows = ARENA_ARRAY(&a, LogprobRow, ids.n);
+    for (uint32_t i = 0; i < ids.n; i++)
+        rows[i] = (LogprobRow){.id[0] = (int32_t)ids.ptr[i], .logprob[0] = -(float)i, .n = 1};
+    reply_begin(&r, &a, &model, &q, "0123456789abcdef01234567", STR("id"), 1);
+    reply_open(&r, out);
+    for (uint32_t i = 0; i < ids.n; i++) {
+        const EngineNews news = {.first = i,
+                                 .n = 1,
+                                 .ids = (const int32_t *)ids.ptr + i,
+                                 .logprobs = rows + i,
+                                 .end = i + 1 == ids.n ? ENGINE_LENGTH : ENGINE_RUNNING};
+        assert_true(reply_news(&r, &r.choices[0], &news, out));
+    }
+    reply_close(&r, out);
+    reply_end(&r);
+    ids_free(&ids);
+    arena_free(&a);
+}
+
+static const char all_kinds[] =
+    "<think>\nso\n</think>\n\nLet me.\n<tool_call>\n{\"name\": \"f\", \"arguments\": "
+    "{}}\n</tool_call>\nthat is all";
+static const char *const kinds[] = {"reasoning so", "message Let me.", "function_call {}",
+                                    "message that is all"};
+
+static const char *item_said(Arena *a, const Json *item) {
+    const Json *type = json_get(item, "type"), *content = json_get(item, "content"),
+               *text = content ? json_get(&content->items[0], "text") : json_get(item, "arguments");
+    return arena_printf(a, STR_FMT " " STR_FMT, STR_ARG(type->s), STR_ARG(text->s));
+}
+
+// The bytes of the tokens make the text; what is before and behind it is no token of it.
+static void check_logprobs(const Json *part) {
+    const Json *list = json_get(part, "logprobs");
+    Str text = json_get(part, "text")->s;
+    StrBuf made = {0};
+    for (uint32_t i = 0; i < list->n; i++) {
+        const Json *bytes = json_get(&list->items[i], "bytes");
+        for (uint32_t k = 0; k < bytes->n; k++) buf_putc(&made, (char)bytes->items[k].i);
+        if (i)
+            assert_true(json_number(json_get(&list->items[i], "logprob")) ==
+                        json_number(json_get(&list->items[i - 1], "logprob")) - 1);
+    }
+    while (made.len && (made.ptr[made.len - 1] == '\n')) made.len--;
+    if (!str_ends(buf_view(&made), text) || made.len > text.len + 2)
+        fail_msg(STR_FMT " is made of " STR_FMT, STR_ARG(text), STR_ARG(buf_view(&made)));
+    buf_free(&made);
+}
+
+static void test_items_in_their_order(void **state) {
+    (void)state;
+    Arena a = {0};
+    ApiError e;
+    StrBuf out = {0};
+    reply_to(API_RESPONSES, false, all_kinds, &out);
+    const Json *output = json_get(api_parse_body(&a, buf_view(&out), &e), "output");
+    assert_int_equal(output->n, COUNT_OF(kinds));
+    for (uint32_t i = 0; i < output->n; i++) {
+        assert_string_equal(item_said(&a, &output->items[i]), kinds[i]);
+        if (i % 2) check_logprobs(&json_get(&output->items[i], "content")->items[0]);
+    }
+    out.len = 0;
+    reply_to(API_MESSAGES, false, all_kinds, &out);
+    const Json *content = json_get(api_parse_body(&a, buf_view(&out), &e), "content");
+    static const char *const types[] = {"thinking", "text", "tool_use", "text"};
+    assert_int_equal(content->n, COUNT_OF(types));
+    for (uint32_t i = 0; i < content->n; i++)
+        assert_true(str_is(json_get(&content->items[i], "type")->s, types[i]));
+    assert_true(str_is(json_get(&content->items[3], "text")->s, "that is all"));
+    buf_free(&out);
+    arena_free(&a);
+}
+
+// What a stream ends one by one is what its last event holds, and its deltas are the same text and tokens.
+static void test_streams_of_items(void **state) {
+    (void)state;
+    Arena a = {0};
+    ApiError e;
+    StrBuf out = {0}, deltas = {0};
+    uint32_t n_items = 0, n_tokens = 0, n_done = 0;
+    const Json *last = NULL;
+    reply_to(API_RESPONSES, true, all_kinds, &out);
+    for (Str rest = buf_view(&out); rest.len;) {
+        const char *data = memmem(rest.ptr, rest.len, "data: ", 6),
+                   *end = memmem(rest.ptr, rest.len, "\n\n", 2);
+        const Json *j = last = api_parse_body(&a, (Str){data + 6, (size_t)(end - data) - 6}, &e);
+        Str type = json_get(j, "type")->s;
+        rest = str_from(rest, (size_t)(end - rest.ptr) + 2);
+        if (str_is(type, "response.output_text.delta")) {
+            buf_str(&deltas, json_get(j, "delta")->s);
+            assert_true(json_get(j, "logprobs")->n > 0);
+            n_tokens += json_get(j, "logprobs")->n;
+        } else if (str_is(type, "response.output_text.done")) {
+            assert_true(str_eq(json_get(j, "text")->s, buf_view(&deltas)));
+            check_logprobs(j);
+            n_done += json_get(j, "logprobs")->n;
+            deltas.len = 0;
+        } else if (str_is(type, "response.output_item.done")) {
+            assert_int_equal(json_get(j, "output_index")->i, n_items);
+            assert_string_equal(item_said(&a, json_get(j, "item")), kinds[n_items++]);
+        }
+    }
+    assert_int_equal(n_items, COUNT_OF(kinds));
+    assert_int_equal(n_tokens, n_done);
+    const Json *output = json_get(json_get(last, "response"), "output");
+    for (uint32_t i = 0; i < output->n; i++) assert_string_equal(item_said(&a, &output->items[i]), kinds[i]);
+    buf_free(&out), buf_free(&deltas);
+    arena_free(&a);
+}
+
 // ---- keys ------------------------------------------------------------------------------------------------
 
 static void test_keys(void **state) {
@@ -478,6 +689,9 @@ int main(void) {
         cmocka_unit_test(test_random_tokens),
         cmocka_unit_test(test_requests),
         cmocka_unit_test(test_what_a_request_becomes),
+        cmocka_unit_test(test_who_opens_thinking),
+        cmocka_unit_test(test_items_in_their_order),
+        cmocka_unit_test(test_streams_of_items),
         cmocka_unit_test(test_context_error),
         cmocka_unit_test(test_bodies),
         cmocka_unit_test(test_errors_stay_utf8),

@@ -70,7 +70,8 @@ typedef struct {
     int32_t answer[4][SMALL_CONTEXT];
     EngineTask *task;
     bool leave; // goes away instead of waiting for the end
-    bool masked;
+    bool masked, progress;
+    uint32_t computed;    // of the prompt, as it was told; UINT32_MAX: nothing was
     uint32_t accepted[4]; // of each choice; the engine's thread counts
     TokenMask masks[4];
 } Call;
@@ -99,8 +100,9 @@ static void begin(Engine *e, EngineSink *sink, Call *c) {
                              .n = c->n,
                              .sampling = {.seed = c->seed},
                              .masks = c->masked ? c->masks : NULL,
+                             .progress = c->progress,
                              .user = c};
-    c->n_open = c->n;
+    c->n_open = c->n, c->computed = UINT32_MAX;
     while (!(c->task = engine_submit(e, sink, &r, &err)))
         if (err.code == E_BUSY)
             usleep(200);
@@ -121,10 +123,25 @@ static void check_answer(const Call *c, uint32_t choice, EngineEnd end) {
     if (end != ENGINE_CANCELLED && (end != ENGINE_LENGTH || n != c->max_tokens)) die("wrong end %d", end);
 }
 
+static void hear_progress(Call *c) {
+    EngineProgress p;
+    while (engine_progress(c->task, &p)) {
+        if (!c->progress) die("progress that nobody wanted");
+        const bool grows = c->computed == UINT32_MAX ? p.computed == p.cached : p.computed > c->computed;
+        if (!grows || p.total != c->n_prompt || p.computed > p.total || p.cached >= p.total)
+            die("no progress");
+        c->computed = p.computed;
+    }
+}
+
 // True: the call is over.
 static bool hear(Call *c) {
     EngineNews news;
+    hear_progress(c);
     while (engine_news(c->task, &news)) {
+        hear_progress(c);
+        if (c->progress && !news.choice && news.n && c->computed != c->n_prompt)
+            die("tokens before the end of the prompt");
         if (news.first != c->n_got[news.choice]) die("tokens lost");
         memcpy(&c->answer[news.choice][news.first], news.ids, news.n * sizeof *news.ids);
         c->n_got[news.choice] += news.n;
@@ -152,6 +169,7 @@ static Call random_call(unsigned *seed) {
     c.cancel_after = rand_r(seed) % 3 ? UINT32_MAX : (uint32_t)rand_r(seed) % 6;
     c.leave = rand_r(seed) % 2;
     c.masked = rand_r(seed) % 5 == 0;
+    c.progress = rand_r(seed) % 2;
     c.leave &= !c.masked; // its masks are asked until the end
     for (uint32_t i = 0; i < c.n_prompt; i++) c.ids[i] = i < 13 ? 5 : rand_r(seed) % SMALL_VOCAB;
     return c;
@@ -312,6 +330,9 @@ static void the_line_is_bounded(void **state) {
     engine_stats(e, &stats);
     assert_int_equal(stats.waiting, 3);
     assert_int_equal(stats.waiting_tokens, 9);
+    const double full = (double)stats.kv[0].pages / SMALL_FULL_PAGES,
+                 ring = (double)stats.kv[1].pages / SMALL_RING_PAGES;
+    assert_true(stats.kv_contexts == MIN(full, ring));
     atomic_store(&steps_allowed, 1000000);
     for (uint32_t i = 0; i < n; i++) engine_release(tasks[i]);
     check_idle(e);
@@ -425,6 +446,53 @@ static void everything_asked_for_arrives(void **state) {
     bench_close(&b);
 }
 
+static void expect_progress(EngineSink *s, EngineTask *t, uint32_t cached, uint32_t computed) {
+    EngineProgress p;
+    while (!engine_progress(t, &p)) {
+        struct pollfd ready = {.fd = engine_sink_fd(s), .events = POLLIN};
+        assert_int_equal(poll(&ready, 1, 5000), 1);
+        while (engine_next(s)) {
+        }
+    }
+    assert_int_equal(p.total, 20);
+    assert_int_equal(p.cached, cached);
+    assert_int_equal(p.computed, computed);
+    assert_true(p.seconds >= 0);
+}
+
+// The begin, then every chunk.
+static void progress_is_told(void **state) {
+    (void)state;
+    Bench b;
+    Err err;
+    EngineNews news;
+    Call c = call_of(20, 2);
+    bench_open(&b, 1, (ExecOptions){0});
+    atomic_store(&steps_allowed, 1); // a step's end is told once the next one is launched
+    null_on_launch(exec_device(b.x, 0), play_when_allowed, NULL);
+    Engine *e = open_engine(&b, (EngineOptions){.max_num_seqs = 1, .max_num_batched_tokens = 8});
+    EngineSink *s = open_sink(e);
+    const EngineRequest r = {.ids = c.ids, .n_ids = 20, .max_tokens = 2, .progress = true};
+    EngineTask *t = engine_submit(e, s, &r, &err);
+    for (uint32_t computed = 0; computed < 20; computed += 8) {
+        expect_progress(s, t, 0, computed);
+        assert_false(engine_news(t, &news));
+        atomic_fetch_add(&steps_allowed, 1);
+    }
+    expect_progress(s, t, 0, 20);
+    atomic_store(&steps_allowed, 1000000);
+    assert_int_equal(wait_end(s, t, &news), ENGINE_LENGTH);
+    engine_release(t);
+    t = engine_submit(e, s, &r, &err);
+    expect_progress(s, t, 16, 16); // four pages of the first
+    expect_progress(s, t, 16, 20);
+    assert_int_equal(wait_end(s, t, &news), ENGINE_LENGTH);
+    engine_release(t);
+    engine_sink_free(s);
+    engine_free(e);
+    bench_close(&b);
+}
+
 // Between the first token and the last nothing is allocated.
 static void tokens_allocate_nothing(void **state) {
     (void)state;
@@ -437,7 +505,8 @@ static void tokens_allocate_nothing(void **state) {
     null_on_launch(exec_device(b.x, 0), play_when_allowed, NULL);
     Engine *e = open_engine(&b, (EngineOptions){0});
     EngineSink *s = open_sink(e);
-    const EngineRequest r = {.ids = c.ids, .n_ids = 9, .max_tokens = 36, .sampling = {.logprobs = true}};
+    const EngineRequest r = {
+        .ids = c.ids, .n_ids = 9, .max_tokens = 36, .sampling = {.logprobs = true}, .progress = true};
     for (uint32_t i = 0; i < TASKS; i++) tasks[i] = engine_submit(e, s, &r, &err);
     atomic_store(&steps_allowed, 12);
     wait_for_tokens(s, tasks, TASKS, 3);
@@ -455,9 +524,13 @@ static void tokens_allocate_nothing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(everything_asked_for_arrives), cmocka_unit_test(requests_are_refused_at_the_door),
-        cmocka_unit_test(the_line_is_bounded),          cmocka_unit_test(deadlines_and_cancels_end_tasks),
-        cmocka_unit_test(a_lost_device_ends_all),       cmocka_unit_test(clients_come_and_go),
+        cmocka_unit_test(everything_asked_for_arrives),
+        cmocka_unit_test(requests_are_refused_at_the_door),
+        cmocka_unit_test(the_line_is_bounded),
+        cmocka_unit_test(deadlines_and_cancels_end_tasks),
+        cmocka_unit_test(a_lost_device_ends_all),
+        cmocka_unit_test(clients_come_and_go),
+        cmocka_unit_test(progress_is_told),
         cmocka_unit_test(tokens_allocate_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,11 +77,10 @@ for stream in (False, True):
          lambda s, stream=stream: (r := s.chat(messages=[SYSTEM, {**USER, "content": "What is the best book? " * 9}] * 60, stream=stream)).refused() and r.error["n_prompt_tokens"] > r.error["n_ctx"] == 4096)
     also(f"chat-context-{stream}-type", "the same -> the error's type is exceed_context_size_error", lambda s, stream=stream: s.chat("long " * 5000, stream=stream).error["type"] == "exceed_context_size_error",
          differs='OpenAI\'s: type "invalid_request_error", code "context_length_exceeded", which its clients look for')
-case("chat-progress", "return_progress in a stream -> events that say how much of the prompt is done", lambda s: "prompt_progress" in s.chat("This is a test " * 30, stream=True, return_progress=True).raw,
-     differs="a prompt's progress is not told; a long silence gets a comment every --ping-interval, and the page and /slots show it")
+case("chat-progress", "return_progress in a stream -> events that say how much of the prompt is done", lambda s: "prompt_progress" in s.chat("This is a test " * 30, stream=True, return_progress=True).raw)
 case("chat-progress-cached", "the same prompt again -> the progress begins with what was found in the cache, and ends with the whole",
      lambda s: (r := [s.chat("Progress of this test " * 30, stream=True, return_progress=True) for _ in range(2)][1]) and (p := [e["prompt_progress"] for e in r.events if "prompt_progress" in e])
-     and p[0]["cache"] == p[0]["processed"] > 0 and p[-1]["processed"] == p[-1]["total"], differs="the same")
+     and p[0]["cache"] == p[0]["processed"] > 0 and p[-1]["processed"] == p[-1]["total"])
 case("chat-choices", "n 2 -> two messages of the assistant, both cut by length", lambda s: [(c["message"]["role"], c["finish_reason"]) for c in s.chat(n=2, temperature=1).choices] == [("assistant", "length")] * 2)
 
 case, also, more = source("llama.cpp", "test_template.py")
@@ -192,7 +191,7 @@ case("chat-bias-valid", "the last id of the vocabulary -> taken", lambda s: s.ch
 case("chat-bias-invalid", "an id behind it -> 400 with the id and the size of the vocabulary", lambda s: s.chat(logit_bias={"641": 1.0}).refused("641", "640"))
 case("chat-bias-key", "a key that is no id -> 400 with it and the field's name", lambda s: s.chat(logit_bias={"not_a_token_id": 50}).refused("not_a_token_id", "logit_bias"))
 case("chat-bias-value", "a bias that is no number -> 400 with the field's name", lambda s: s.chat(logit_bias={"1": "not_a_number"}).refused("logit_bias"))
-case("chat-bias-keys", "two keys that are no ids -> 400 with both", lambda s: s.chat(logit_bias={"bad1": 50, "bad2": 20}).refused("bad1", "bad2"), differs="the first mistake is told, and reading ends there")
+case("chat-bias-keys", "two keys that are no ids -> 400 with both", lambda s: s.chat(logit_bias={"bad1": 50, "bad2": 20}).refused("bad1", "bad2"))
 
 case, also, more = source("vLLM", "openai/chat_completion/test_chat_stop_token_ids_validation.py")
 case("chat-stop-ids-valid", "the last id of the vocabulary as a stop -> taken", lambda s: s.chat(stop_token_ids=[639]).answered)

@@ -57,14 +57,12 @@ also("responses-stream-item-ids", "a stream -> the id of the message in all even
      lambda s: len({e.get("item_id") or e["item"]["id"] for e in respond(s, BOOK, stream=True).events if "item_id" in e or "item" in e}) == 1)
 also("responses-stream-text", "a stream -> its deltas make the text of the response at the end",
      lambda s: (r := respond(s, BOOK, stream=True)).text == "".join(p["text"] for p in r.events[-1]["response"]["output"][0]["content"]) == respond(s, BOOK).text)
-case("responses-telemetry", "timings_per_token and return_progress -> timings and prompt_progress in events", lambda s: "timings" in respond(s, stream=True, timings_per_token=True, return_progress=True).raw,
-     differs="chats and completions have timings; events of this API hold what OpenAI's hold")
+case("responses-telemetry", "timings_per_token and return_progress -> timings and prompt_progress in events", lambda s: "timings" in respond(s, stream=True, timings_per_token=True, return_progress=True).raw)
 
 case, also, more = source("vLLM", "openai/responses/test_simple.py")
 case("responses-basic", "a model that ends -> completed, no incomplete_details",
      lambda s: (r := respond(s, logit_bias={str(s.ids("<|im_end|>")[0]): 100}))["status"] == "completed" and r["incomplete_details"] is None)
-case("responses-raw-messages", "enable_response_messages -> the prompt and the answer as text and ids, too", lambda s: respond(s, enable_response_messages=True)["input_messages"][0]["tokens"],
-     differs="answers hold what OpenAI's hold; the field is ignored and counted")
+case("responses-raw-messages", "enable_response_messages -> the prompt and the answer as text and ids, too", lambda s: respond(s, enable_response_messages=True)["input_messages"][0]["tokens"])
 MESSAGE = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Be concise."}]}
 for name, ids in (("ids", {"id": "msg_1", "status": "completed"}), ("no-ids", {})):
     case(f"responses-history-{name}", f"earlier answers and thoughts, {name} -> answered", lambda s, ids=ids: respond(s, [
@@ -79,8 +77,7 @@ case("responses-stream-consistent", "a stream of a model that ends -> its deltas
      and r.events[-1]["response"]["status"] == "completed"
      and deltas(r, "response.output_text.delta") == "".join(p["text"] for p in output(r.events[-1]["response"], "message")["content"]) == pick(r, "response.output_text.done")["text"] != "")
 case("responses-logprobs", "top_logprobs with include -> log probabilities in the deltas", lambda s: "logprob" in next(
-    e for e in respond(s, stream=True, top_logprobs=3, include=["message.output_text.logprobs"]).events if e["type"] == "response.output_text.delta")["logprobs"][0],
-     differs="400 that names the field: /v1/chat/completions and /v1/completions have them")
+    e for e in respond(s, stream=True, top_logprobs=3, include=["message.output_text.logprobs"]).events if e["type"] == "response.output_text.delta")["logprobs"][0])
 for stream in (True, False):
     case(f"responses-reasoning-tokens-{stream}", f"thoughts, stream {stream} -> counted in output_tokens_details",
          lambda s, stream=stream: (r := respond(s, stream=stream, max_output_tokens=40, logit_bias={str(s.ids("<think>")[0]): 60}, repetition_penalty=100)).ok
@@ -99,7 +96,7 @@ case("responses-chat", "system, user, assistant, user -> answered", lambda s: re
 case("responses-input-parts", "content as input_text, a model that ends -> completed", lambda s: respond(s, [{"role": "user", "content": [{"type": "input_text", "text": "Hello!"}]}],
                                                                                                           logit_bias={str(s.ids("<|im_end|>")[0]): 100})["status"] == "completed")
 case("responses-logprobs-whole", "top_logprobs 5 with include -> 5 for each token of the text", lambda s: len(output(respond(s, top_logprobs=5, include=["message.output_text.logprobs"]), "message")[
-    "content"][-1]["logprobs"][0]["top_logprobs"]) == 5, differs="400 that names the field: /v1/chat/completions and /v1/completions have them")
+    "content"][-1]["logprobs"][0]["top_logprobs"]) == 5)
 case("responses-streaming", "a stream of a model that ends -> response.created first, deltas of text, response.completed last",
      lambda s: (t := respond(s, stream=True, reasoning={"effort": "none"}, temperature=1, seed=1, max_output_tokens=300, logit_bias={str(s.ids("<|im_end|>")[0]): 3}).types())[0] == "response.created"
      and "response.output_text.delta" in t and t[-1] == "response.completed")
@@ -162,5 +159,4 @@ case("responses-params-seed", "seeds of more than 64 bits -> 400, the outermost 
      lambda s: all(respond(s, seed=x).refused("seed") for x in (-2**63 - 1, 2**63)) and all(respond(s, seed=x).ok for x in (-2**63, 2**63 - 1)))
 case("responses-params-grammar", "structured_outputs.grammar -> obeyed", lambda s: respond(s, **QUIET, structured_outputs={"grammar": 'root ::= "hello"'}).text == "hello")
 case("responses-params-object", "text.format json_object -> an object", lambda s: isinstance(json.loads(respond(s, **QUIET, logit_bias={str(s.ids("}")[0]): 100}, text={"format": {"type": "json_object"}}).text), dict))
-case("responses-params-two-rules", "structured_outputs beside a schema in text.format -> 400", lambda s: respond(s, structured_outputs={"grammar": 'root ::= "hello"'}, **as_text({"type": "object"})).refused(),
-     differs="the schema of the API's own field is taken")
+case("responses-params-two-rules", "structured_outputs beside a schema in text.format -> 400", lambda s: respond(s, structured_outputs={"grammar": 'root ::= "hello"'}, **as_text({"type": "object"})).refused())

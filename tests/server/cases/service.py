@@ -124,7 +124,7 @@ case("cancellation", "30 clients that go away -> the next is answered at once",
      lambda s: [s.hang_up("/v1/chat/completions", LONG) for _ in range(30)] and (t := time.monotonic()) and s.chat().answered and time.monotonic() - t < 5)
 case("content-type", "a body sent as a form -> refused", lambda s: s.call("/v1/chat/completions", {"messages": [USER], "max_tokens": 2}, headers={"Content-Type": "application/x-www-form-urlencoded"}).status in (400, 415),
      differs="taken, as llama-server does: `curl -d` sends that type; a browser's form is known by its Origin and refused")
-case("server-load", "GET /load -> how many run", lambda s: s.get("/load")["server_load"] == 0, differs="no such route: /metrics and /slots say it")
+case("server-load", "GET /load -> how many run", lambda s: s.get("/load")["server_load"] == 0)
 more("content-type-of-a-page", "the same from a web page -> refused", lambda s: s.call("/v1/chat/completions", {"messages": [USER]}, headers={"Content-Type": "text/plain", "Origin": "https://x.example"}).refused(status=415))
 
 case, also, more = source("vLLM", "serve/instrumentator/test_metrics.py")
@@ -137,7 +137,7 @@ case("vllm-metrics-exist", "GET /metrics -> their 11 gauges and counters, and 13
      lambda s: s.complete().ok and all(metric(s, "vllm:" + name) for name in GAUGES) and all(
          metric(s, f"vllm:{h}_sum") and metric(s, f"vllm:{h}_bucket", 'le="+Inf"') == metric(s, f"vllm:{h}_count") != [] for h in HISTOGRAMS))
 also("vllm-metrics-labels", "the same -> vllm:cache_config_info says how many tokens fit, and how many requests of full length",
-     lambda s: metric(s, "vllm:cache_config_info", 'kv_cache_size_tokens="') and metric(s, "vllm:cache_config_info", 'kv_cache_max_concurrency="'), differs="it says the blocks and their size")
+     lambda s: metric(s, "vllm:cache_config_info", 'kv_cache_size_tokens="') and metric(s, "vllm:cache_config_info", 'kv_cache_max_concurrency="'))
 case("vllm-metrics-counts", "one request of 8 tokens -> 13 counts, 3 sums and 3 totals grow by what it was",
      lambda s: rise(s, lambda: s.complete("counted", ignore_eos=True), lambda prompt: {
          "prompt_tokens_total": prompt, "generation_tokens_total": 8, "request_success_total": 1, "inter_token_latency_seconds_count": 7, "iteration_tokens_total_count": 8,
@@ -186,7 +186,7 @@ case("key-passed", "the key -> 200", lambda s: s.call("/v1/models", headers={"Au
 case("key-not-for-health", "health needs none -> 200", lambda s: s.call("/health", server=s.keyed)["status"] == "ok")
 case("request-id-none", "a server that was not told to -> no X-Request-Id", lambda s: (r := s.get("/health"))["status"] == "ok" and "X-Request-Id" not in r.headers,
      differs="always there: who reports a fault can name the request")
-case("request-id-new", "asked for -> one of 32 letters", lambda s: len(s.get("/health").headers["X-Request-Id"]) == 32, differs='"req_" before 32 hex digits, as Anthropic\'s: in a log it says what it is')
+case("request-id-new", "asked for -> one of 32 letters", lambda s: len(s.get("/health").headers["X-Request-Id"]) == 32)
 more("request-id-differs", "three requests -> an id each", lambda s: len({s.get("/health").headers["X-Request-Id"] for _ in range(3)}) == 3)
 case("request-id-own", "the client's own -> sent back", lambda s: s.get("/health", X_Request_Id="Custom").headers["X-Request-Id"] == "Custom")
 
@@ -212,8 +212,7 @@ also("models-slash-key", "/v1/models/ with it -> 200", lambda s: s.call("/v1/mod
 
 case, also, more = source("vLLM", "serve/middleware/test_x_request_id.py")
 case("request-id-one", "the client's own id -> sent back, once", lambda s: s.get("/health", X_Request_Id="caller").headers.get_all("X-Request-Id") == ["caller"])
-case("request-id-uuid", "no id -> a UUID of 32 hex digits", lambda s: re.fullmatch("[0-9a-f]{32}", s.get("/health").headers["X-Request-Id"]),
-     differs='"req_" and 32 hex digits, as Anthropic\'s: in a log it says what it is')
+case("request-id-uuid", "no id -> a UUID of 32 hex digits", lambda s: re.fullmatch("[0-9a-f]{32}", s.get("/health").headers["X-Request-Id"]))
 
 case, also, more = source("vLLM", "serve/middleware/test_cors_middleware.py")
 case("vllm-cors-read", "by default, a page that reads -> answered, but no page may see it", lambda s: (r := s.get("/v1/models", Origin="http://attacker.example"))["data"] and "Access-Control-Allow-Origin" not in r.headers)
